@@ -1,0 +1,63 @@
+"""How large a model is and what a token costs, in named conventions.
+
+`standard` counts every matrix product of the model: the layers, the output layer, attention scores and weighted sums
+over the full T x T square (as the kernels' own counters do), and the LSTM's recurrence. `6n` and `6n_total` are the
+approximations 6 N and 6 N_total FLOP per token of Kaplan et al. 2020 and Hoffmann et al. 2022. A backward pass costs
+twice a forward pass. Embedding look-ups, norms, activations and the optimizer are not counted in any of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from algoprogress.ablations.architectures import ArchitectureConfig
+
+BACKWARD = 2.0  # each product of the forward pass has two in the backward pass
+
+
+def n_params(architecture: ArchitectureConfig, vocab_size: int, context: int) -> int:
+    """Non-embedding trainable parameters: Kaplan et al. 2020's N."""
+    return architecture.parameters(vocab_size, context)[0]
+
+
+def n_params_total(architecture: ArchitectureConfig, vocab_size: int, context: int) -> int:
+    """All trainable parameters; a tied table counts once."""
+    return architecture.parameters(vocab_size, context)[1]
+
+
+def _standard(architecture: ArchitectureConfig, vocab_size: int, context: int) -> float:
+    return sum(architecture.forward_flop(vocab_size, context).values()) * (1 + BACKWARD)
+
+
+def _6n(architecture: ArchitectureConfig, vocab_size: int, context: int) -> float:
+    return 6.0 * n_params(architecture, vocab_size, context)
+
+
+def _6n_total(architecture: ArchitectureConfig, vocab_size: int, context: int) -> float:
+    return 6.0 * n_params_total(architecture, vocab_size, context)
+
+
+CONVENTIONS: dict[str, Callable[[ArchitectureConfig, int, int], float]] = {
+    "standard": _standard,
+    "6n": _6n,
+    "6n_total": _6n_total,
+}
+
+
+def flop_per_token(
+    architecture: ArchitectureConfig, vocab_size: int, context: int, convention: str = "standard"
+) -> float:
+    """FLOP of one training token, forward and backward.
+
+    Args:
+        architecture: the model's recipe.
+        vocab_size: V.
+        context: T, tokens.
+        convention: `standard`, `6n` or `6n_total`.
+
+    Raises:
+        ValueError: an unknown convention.
+    """
+    if convention not in CONVENTIONS:
+        raise ValueError(f"unknown FLOP convention {convention!r}; known: {', '.join(CONVENTIONS)}")
+    return CONVENTIONS[convention](architecture, vocab_size, context)

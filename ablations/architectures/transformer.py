@@ -1,0 +1,245 @@
+"""Decoder-only Transformer with every axis on which 2017 and 2023 differ.
+
+Shapes: B batch, T context, D width, H heads, K head dimension, F feed-forward width, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import math
+from collections.abc import Iterator
+from typing import Any, ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from algoprogress.ablations.architectures import ArchitectureConfig, architectures
+from algoprogress.ablations.config import Whole
+
+
+@architectures.register("transformer")
+class Transformer(ArchitectureConfig):
+    """Vaswani et al. 2017 without the encoder; `preset("retro")` is 2017's choice on each axis, `modern` 2023's."""
+
+    name: Literal["transformer"] = "transformer"
+    width: Whole = Field(64, ge=1)
+    n_layers: Whole = Field(2, ge=1)
+    head_dim: Whole = Field(16, ge=1, description="the study's 16; width must be a multiple of it")
+    ff_ratio: float = Field(4.0, gt=0, description="F / D; the result is rounded to a multiple of 8")
+    activation: Literal["relu", "gelu", "swiglu"] = "swiglu"
+    norm: Literal["layernorm", "rmsnorm"] = "rmsnorm"
+    placement: Literal["pre", "post"] = "pre"
+    position: Literal["learned", "sinusoidal", "rotary"] = "rotary"
+    bias: bool = Field(False, description="biases in the linear layers")
+    tied: bool = Field(True, description="the output layer is the token embedding")
+    dropout: float = Field(0.0, ge=0, lt=1)
+    init: Literal["normal", "depth_scaled", "xavier"] = Field(
+        "normal", description="depth_scaled divides the residual projections by sqrt(2 n_layers): Radford et al. 2019"
+    )
+    init_std: float = Field(0.02, gt=0, description="Radford et al. 2018; for xavier only the embeddings use it")
+
+    presets: ClassVar[dict[str, dict[str, Any]]] = {
+        "retro": {
+            "activation": "gelu",
+            "norm": "layernorm",
+            "placement": "post",
+            "position": "sinusoidal",
+            "bias": True,
+            "ff_ratio": 4.0,
+        },
+        # 8/3: the gate's third matrix at equal parameters (Shazeer 2020)
+        "modern": {
+            "activation": "swiglu",
+            "norm": "rmsnorm",
+            "placement": "pre",
+            "position": "rotary",
+            "bias": False,
+            "ff_ratio": 8 / 3,
+        },
+    }
+
+    @model_validator(mode="after")
+    def _heads_fit(self) -> Transformer:
+        if self.width % self.head_dim:
+            raise ValueError(f"width {self.width} is not a multiple of head_dim {self.head_dim}: change one of them")
+        if self.position == "rotary" and self.head_dim % 2:
+            raise ValueError(f"rotary positions turn pairs, so head_dim must be even, not {self.head_dim}")
+        return self
+
+    @property
+    def ff_width(self) -> int:
+        return max(8, 8 * round(self.ff_ratio * self.width / 8))
+
+    def build(self, vocab_size: int, context: int) -> TransformerModel:
+        return TransformerModel(self, vocab_size, context)
+
+    def parameters(self, vocab_size: int, context: int) -> tuple[int, int]:
+        d, f, bias = self.width, self.ff_width, int(self.bias)
+        norm = d * (2 if self.norm == "layernorm" else 1)
+        attention = 4 * d * d + bias * 4 * d
+        feed_forward = (3 if self.activation == "swiglu" else 2) * d * f
+        feed_forward += bias * (d + f * (2 if self.activation == "swiglu" else 1))
+        n = self.n_layers * (attention + feed_forward + 2 * norm) + (norm if self.placement == "pre" else 0)
+        embedding = vocab_size * d * (1 if self.tied else 2) + (context * d if self.position == "learned" else 0)
+        return n, n + embedding
+
+    def forward_flop(self, vocab_size: int, context: int) -> dict[str, float]:
+        d, f = self.width, self.ff_width
+        matrices = 4 * d * d + (3 if self.activation == "swiglu" else 2) * d * f
+        return {
+            "layers": 2.0 * self.n_layers * matrices,
+            "attention": 4.0 * self.n_layers * context * d,
+            "output": 2.0 * d * vocab_size,
+        }
+
+
+_math_attention: contextvars.ContextVar[bool] = contextvars.ContextVar("math_attention", default=False)
+
+
+@contextlib.contextmanager
+def math_attention() -> Iterator[None]:
+    """Attention by plain products inside this block: the fused kernel has no second derivative."""
+    token = _math_attention.set(True)
+    try:
+        yield
+    finally:
+        _math_attention.reset(token)
+
+
+def make_norm(kind: str, width: int) -> nn.Module:
+    return nn.LayerNorm(width) if kind == "layernorm" else nn.RMSNorm(width, eps=1e-6)
+
+
+def sinusoids(context: int, width: int) -> Tensor:
+    """Vaswani et al. 2017, section 3.5; (T, D)."""
+    rates = torch.exp(-math.log(10000.0) * torch.arange(0, width, 2) / width)
+    angles = torch.arange(context)[:, None] * rates[None]
+    table = torch.zeros(context, width)
+    table[:, 0::2] = angles.sin()
+    table[:, 1::2] = angles.cos()[:, : width // 2]
+    return table
+
+
+def rotations(context: int, head_dim: int) -> Tensor:
+    """Unit complex numbers e^(i t w) of Su et al. 2021, base 10,000; (T, 1, K / 2)."""
+    rates = 10000.0 ** (-torch.arange(0, head_dim, 2) / head_dim)
+    angles_TK = torch.arange(context)[:, None] * rates
+    return torch.polar(torch.ones_like(angles_TK), angles_TK)[:, None]
+
+
+def rotate(x_BTHK: Tensor, turns_T1K: Tensor) -> Tensor:
+    """Neighbouring pairs as complex numbers, turned: one product instead of six real ones."""
+    pairs = torch.view_as_complex(x_BTHK.unflatten(-1, (-1, 2)))
+    return torch.view_as_real(pairs * turns_T1K).flatten(-2)
+
+
+class Attention(nn.Module):
+    turns: Tensor
+
+    def __init__(self, c: Transformer, context: int) -> None:
+        super().__init__()
+        self.n_heads, self.dropout = c.width // c.head_dim, c.dropout
+        self.qkv = nn.Linear(c.width, 3 * c.width, bias=c.bias)
+        self.out = nn.Linear(c.width, c.width, bias=c.bias)
+        self.rotary = c.position == "rotary"
+        if self.rotary:
+            self.register_buffer("turns", rotations(context, c.head_dim), persistent=False)
+
+    def forward(self, x_BTD: Tensor) -> Tensor:
+        (B, T, D), H = x_BTD.shape, self.n_heads
+        qk_BTHK, v = self.qkv(x_BTD).view(B, T, 3 * self.n_heads, D // self.n_heads).split([2 * H, H], dim=2)
+        if self.rotary:
+            qk_BTHK = rotate(qk_BTHK.float() if qk_BTHK.dtype == torch.bfloat16 else qk_BTHK, self.turns[:T]).to(
+                v.dtype
+            )
+        q, k, v = (x.transpose(1, 2) for x in (*qk_BTHK.chunk(2, dim=2), v))
+        dropout = self.dropout if self.training else 0.0
+        kernel = sdpa_kernel(SDPBackend.MATH) if _math_attention.get() else contextlib.nullcontext()
+        with kernel:
+            y_BHTK = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=True)
+        return self.out(y_BHTK.transpose(1, 2).reshape(B, T, D))
+
+
+class FeedForward(nn.Module):
+    def __init__(self, c: Transformer) -> None:
+        super().__init__()
+        self.gated, self.activation = c.activation == "swiglu", c.activation
+        self.up = nn.Linear(c.width, c.ff_width * (2 if self.gated else 1), bias=c.bias)
+        self.down = nn.Linear(c.ff_width, c.width, bias=c.bias)
+
+    def forward(self, x_BTD: Tensor) -> Tensor:
+        h_BTF = self.up(x_BTD)
+        if self.gated:
+            gate, h_BTF = h_BTF.chunk(2, dim=-1)
+            h_BTF = F.silu(gate) * h_BTF
+        else:
+            h_BTF = F.gelu(h_BTF) if self.activation == "gelu" else F.relu(h_BTF)
+        return self.down(h_BTF)
+
+
+class Block(nn.Module):
+    def __init__(self, c: Transformer, context: int) -> None:
+        super().__init__()
+        self.pre = c.placement == "pre"
+        self.attention, self.feed_forward = Attention(c, context), FeedForward(c)
+        self.norm1, self.norm2 = make_norm(c.norm, c.width), make_norm(c.norm, c.width)
+        self.dropout = nn.Dropout(c.dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.pre:
+            x = x + self.dropout(self.attention(self.norm1(x)))
+            return x + self.dropout(self.feed_forward(self.norm2(x)))
+        x = self.norm1(x + self.dropout(self.attention(x)))
+        return self.norm2(x + self.dropout(self.feed_forward(x)))
+
+
+class TransformerModel(nn.Module):
+    table: Tensor
+
+    def __init__(self, c: Transformer, vocab_size: int, context: int) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(vocab_size, c.width)
+        self.learned = nn.Embedding(context, c.width) if c.position == "learned" else None
+        self.sinusoidal = c.position == "sinusoidal"
+        if self.sinusoidal:
+            self.register_buffer("table", sinusoids(context, c.width), persistent=False)
+        # Vaswani et al. 2017, section 3.4: the embedding is scaled up before fixed positions are added to it
+        self.scale = math.sqrt(c.width) if self.sinusoidal else 1.0
+        self.dropout = nn.Dropout(c.dropout)
+        self.blocks = nn.ModuleList(Block(c, context) for _ in range(c.n_layers))
+        self.norm = make_norm(c.norm, c.width) if c.placement == "pre" else nn.Identity()
+        self.head = nn.Linear(c.width, vocab_size, bias=False)
+        if c.tied:
+            self.head.weight = self.embedding.weight
+        self.initialise(c)
+
+    @torch.no_grad()
+    def initialise(self, c: Transformer) -> None:
+        residual = {id(m) for b in self.blocks for m in (b.attention.out, b.feed_forward.down)}  # type: ignore[union-attr]
+        for module in self.modules():
+            if isinstance(module, nn.Embedding) or module is self.head:
+                nn.init.normal_(module.weight, std=c.init_std)  # type: ignore[arg-type]
+            elif isinstance(module, nn.Linear):
+                std = c.init_std / math.sqrt(2 * c.n_layers) if id(module) in residual else c.init_std
+                if c.init == "xavier":
+                    nn.init.xavier_uniform_(module.weight)
+                else:
+                    nn.init.normal_(module.weight, std=std if c.init == "depth_scaled" else c.init_std)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+
+    def forward(self, tokens_BT: Tensor, state: None = None) -> tuple[Tensor, None]:
+        T = tokens_BT.shape[1]
+        x_BTD = self.embedding(tokens_BT) * self.scale
+        if self.learned is not None:
+            x_BTD = x_BTD + self.learned.weight[:T]
+        elif self.sinusoidal:
+            x_BTD = x_BTD + self.table[:T].to(x_BTD.dtype)
+        x_BTD = self.dropout(x_BTD)
+        for block in self.blocks:
+            x_BTD = block(x_BTD)
+        return self.head(self.norm(x_BTD)), None

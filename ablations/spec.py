@@ -1,0 +1,177 @@
+"""RunSpec: everything that decides what one training computes, and the identity that follows from it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, SerializeAsAny, field_validator, model_validator
+
+from algoprogress.ablations import accounting
+from algoprogress.ablations.architectures import ArchitectureConfig, architectures
+from algoprogress.ablations.config import Config, Whole
+from algoprogress.ablations.optimizers import OptimizerConfig, optimizers
+from algoprogress.ablations.optimizers.adamw import AdamW
+from algoprogress.ablations.registry import named_config
+from algoprogress.ablations.reparameterizations import ReparameterizationConfig, reparameterizations
+from algoprogress.ablations.schedules import Cosine, ScheduleConfig, schedules
+
+RECIPE = 1  # raised when the trainer's mathematics changes for an unchanged spec; part of every identity
+
+
+def _architecture(value: Any) -> Any:
+    if isinstance(value, dict) and "preset" in value:
+        fields = {k: v for k, v in value.items() if k not in ("name", "preset")}
+        return architectures[value.get("name", "transformer")].preset(value["preset"], **fields)
+    return named_config(architectures)(value)
+
+
+Architecture = Annotated[SerializeAsAny[ArchitectureConfig], BeforeValidator(_architecture)]
+Optimizer = Annotated[SerializeAsAny[OptimizerConfig], BeforeValidator(named_config(optimizers))]
+Schedule = Annotated[SerializeAsAny[ScheduleConfig], BeforeValidator(named_config(schedules))]
+Reparameterization = Annotated[
+    SerializeAsAny[ReparameterizationConfig], BeforeValidator(named_config(reparameterizations))
+]
+
+
+class Data(Config):
+    """What is read. A corpus is identified by its content, so its name or path is not part of a run's identity."""
+
+    corpus: str = Field("english", description="a built-in corpus or a path", json_schema_extra={"identity": False})
+    corpus_sha256: str | None = Field(None, description="of its documents; filled in when a study is planned")
+    tokenizer: str = Field("bytes", description="bytes, or bpe-V: byte-level BPE of V tokens trained on the corpus")
+    context: Whole = Field(128, ge=2, description="tokens that a prediction sees; for the LSTM, truncation length")
+
+    @field_validator("tokenizer")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        if value != "bytes" and not re.fullmatch(r"bpe-[1-9][0-9]{2,5}", value):
+            raise ValueError(f"unknown tokenizer {value!r}; use bytes, or bpe- and a vocabulary size such as bpe-2048")
+        return value
+
+    @property
+    def vocab_size(self) -> int:
+        """Bytes and the end of text; or V, the end of text among them."""
+        return 257 if self.tokenizer == "bytes" else int(self.tokenizer.removeprefix("bpe-"))
+
+
+class Evaluation(Config):
+    """The validation that every run of a study is measured by: the same tokens, each scored once."""
+
+    tokens: Whole = Field(65_536, ge=2, description="validation tokens scored, from the start of the split")
+    times: Whole = Field(1, ge=1, description="evaluations at log-spaced steps, the last at the end")
+    state: Literal["reset", "carry"] = Field(
+        "reset", description="carry: a recurrent model keeps its state from one context to the next"
+    )
+
+
+class RunSpec(Config):
+    """One training. Frozen; unknown keys are errors; equal specs are one run."""
+
+    architecture: Architecture
+    tokens: Whole = Field(gt=0, description="tokens trained on; a multiple of batch_tokens")
+    learning_rate: float = Field(gt=0, description="peak")
+    optimizer: Optimizer = AdamW()
+    schedule: Schedule = Cosine()
+    reparameterization: Reparameterization | None = None
+    data: Data = Data()
+    batch_tokens: Whole = Field(2048, gt=0, description="tokens in one optimizer step; a multiple of the context")
+    clip: float | None = Field(1.0, gt=0, description="largest global gradient norm; None: no clipping")
+    seed: Whole = Field(0, ge=0, description="of the initial weights, of the order of the data and of dropout")
+    dtype: Literal["float32", "bfloat16", "float64"] = Field(
+        "float32", description="bfloat16: autocast, with logits and loss in float32"
+    )
+    evaluation: Evaluation = Evaluation()
+
+    @model_validator(mode="after")
+    def _fits(self) -> RunSpec:
+        if self.batch_tokens % self.data.context:
+            raise ValueError(
+                f"batch_tokens {self.batch_tokens} is not a multiple of the context {self.data.context}: "
+                f"try {max(1, round(self.batch_tokens / self.data.context)) * self.data.context}"
+            )
+        if self.tokens % self.batch_tokens:
+            below = max(1, self.tokens // self.batch_tokens) * self.batch_tokens
+            raise ValueError(f"tokens {self.tokens} is not a multiple of batch_tokens {self.batch_tokens}: try {below}")
+        if self.evaluation.state == "carry" and not self.architecture.streams:
+            raise ValueError(f"a {self.architecture.name} has no state to carry: set evaluation.state to reset")
+        return self
+
+    @property
+    def steps(self) -> int:
+        return self.tokens // self.batch_tokens
+
+    @property
+    def n_params(self) -> int:
+        """Non-embedding trainable parameters."""
+        return accounting.n_params(self.architecture, self.data.vocab_size, self.data.context)
+
+    @property
+    def n_params_total(self) -> int:
+        return accounting.n_params_total(self.architecture, self.data.vocab_size, self.data.context)
+
+    def flop(self, convention: str = "standard") -> float:
+        """FLOP of the training, evaluation not counted."""
+        per_token = accounting.flop_per_token(self.architecture, self.data.vocab_size, self.data.context, convention)
+        return per_token * self.tokens
+
+    @property
+    def compute(self) -> float:
+        """FLOP of the training in the `standard` convention."""
+        return self.flop()
+
+    @property
+    def run_id(self) -> str:
+        """20 hex digits that name this training: sha256 of `identity`."""
+        return _digest(identity(self))
+
+    @property
+    def configuration_id(self) -> str:
+        """The run_id rule without the seed: runs that differ in nothing but the seed share it."""
+        return _digest({k: v for k, v in identity(self).items() if k != "seed"})
+
+
+def identity(spec: RunSpec) -> dict[str, Any]:
+    """The science of a run as JSON-able data: fields equal to their default are left out, names of kinds are kept.
+
+    A field that is added later with a default therefore leaves every old identity as it was. Device, threads, paths
+    and study names are not fields of a RunSpec and so can never enter.
+
+    Raises:
+        ValueError: the corpus is still a name and not yet a content.
+    """
+    if spec.data.corpus_sha256 is None:
+        raise ValueError(
+            f"the corpus {spec.data.corpus!r} is a name, not yet a content, so this run has no identity: "
+            "resolve it with algoprogress.pipeline.plan.resolve(study)"
+        )
+    return {"recipe": RECIPE, **_science(spec)}
+
+
+def _science(config: Config) -> dict[str, Any]:
+    kept: dict[str, Any] = {}
+    for name, field in type(config).model_fields.items():
+        extra = field.json_schema_extra
+        if isinstance(extra, dict) and extra.get("identity") is False:
+            continue
+        value = getattr(config, name)
+        if name == "name" or value != field.get_default(call_default_factory=True):
+            kept[name] = _plain(value)
+    return kept
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Config):
+        return _science(value)
+    if isinstance(value, float):
+        return value + 0.0  # -0.0 and 0.0 are one number
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    raise ValueError(f"{value!r} has no form that is the same everywhere: use a number, a string or a config")
+
+
+def _digest(data: dict[str, Any]) -> str:
+    text = json.dumps(data, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:20]

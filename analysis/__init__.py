@@ -1,0 +1,35 @@
+"""What is concluded: frontiers, laws, compute-equivalent gains and their dependence on scale. DataFrames in, DataFrames out."""
+
+from algoprogress.analysis.frontier import frontier
+from algoprogress.analysis.gains import compute_equivalent_gain
+from algoprogress.analysis.joint import JointFit, fit_jointly
+from algoprogress.analysis.laws import laws
+from algoprogress.analysis.laws.law import LossLaw
+from algoprogress.analysis.scale import scale_dependence
+from algoprogress.analysis.tables import StudyTables, study_tables
+from algoprogress.analysis.warnings import (
+    AnalysisWarning,
+    ConvergenceError,
+    Extrapolation,
+    FewSeeds,
+    LawsDisagree,
+    NotIdentified,
+)
+
+__all__ = [
+    "AnalysisWarning",
+    "ConvergenceError",
+    "Extrapolation",
+    "FewSeeds",
+    "JointFit",
+    "LawsDisagree",
+    "LossLaw",
+    "NotIdentified",
+    "StudyTables",
+    "compute_equivalent_gain",
+    "fit_jointly",
+    "frontier",
+    "laws",
+    "scale_dependence",
+    "study_tables",
+]

@@ -1,0 +1,39 @@
+"""The lines and bands of the figures: a law and its gains on a grid of compute, with intervals."""
+
+import warnings
+
+import numpy as np
+import pandas as pd
+
+from algoprogress.analysis.gains import Reference, gains_of
+from algoprogress.analysis.joint import JointFit
+from algoprogress.analysis.warnings import AnalysisWarning
+
+N_GRID = 41
+
+
+def law_curves(fit: JointFit, level: float = 0.95) -> pd.DataFrame:
+    """L_arm(C) of the joint law within each arm's measured compute: [arm, compute, loss, loss_low, loss_high]."""
+    columns = ["arm", "compute", "loss", "loss_low", "loss_high"]
+    if fit.law is None:
+        return pd.DataFrame(columns=columns, dtype=float)
+    parts = []
+    for arm in fit.law_arms:
+        measured = fit.points(arm)["compute"]
+        compute = np.geomspace(measured.min(), measured.max(), N_GRID)
+        loss = fit.law.predict(compute, arm)
+        low = high = np.full(N_GRID, np.nan)
+        if fit.theta_BP is not None:
+            tail = (1 - level) / 2
+            low, high = np.quantile(fit.law.predict(compute, arm, fit.theta_BP), [tail, 1 - tail], axis=0)
+            low, high = np.minimum(low, loss), np.maximum(high, loss)
+        parts.append(pd.DataFrame(dict(zip(columns, (arm, compute, loss, low, high), strict=True))))
+    return pd.concat(parts, ignore_index=True)
+
+
+def gain_bands(fit: JointFit, level: float = 0.95, reference: Reference = "new") -> pd.DataFrame:
+    """The gain by law on a grid over the measured compute: rows of a gain table; empty without a law."""
+    compute = np.geomspace(min(fit.rungs), max(fit.rungs), N_GRID) if len(fit.rungs) > 1 else np.array(fit.rungs)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", AnalysisWarning)  # said already with the table
+        return gains_of(fit, compute, method="law", reference=reference, level=level)

@@ -1,0 +1,297 @@
+"""The tables of a study, from its runs: efficiency, scale dependence, frontier, laws, how the arms differ, how they were tuned."""
+
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from algoprogress.analysis.formatting import flop_text, gain_text, interval_text, markdown, number
+from algoprogress.analysis.gains import Reference, gains_of
+from algoprogress.analysis.joint import JointFit, fit_jointly
+from algoprogress.analysis.runs import excluded_runs, usable_runs
+from algoprogress.analysis.scale import scale_dependence
+from algoprogress.analysis.warnings import AnalysisWarning
+
+TITLES = {
+    "efficiency": "Compute-equivalent gain at each compute",
+    "scale_dependence": "Does the gain depend on scale?",
+    "frontier": "Best configuration at each compute",
+    "laws": "Fitted laws",
+    "arms": "How the arms differ from the baseline",
+    "counts": "How carefully each arm was tuned",
+}
+
+
+@dataclass(frozen=True)
+class StudyTables:
+    """Tables of numbers (FLOP, nats/token), one row per fact; `shown` gives them as people read them.
+
+    Attributes:
+        efficiency: [arm, compute, loss, ceg, ceg_low, ceg_high, method, law, reference, n_runs, n_seeds, censored,
+            n_censored, note]; loss is the measured frontier, the baseline has ceg 1, n_censored counts the arm's rows.
+        scale_dependence: `scale_dependence(gains)`.
+        frontier, laws, arms, counts: see the functions below.
+        warnings: sentences to print beside the tables.
+        fit: the frontiers, law and resamples that they come from.
+        gains: the gain table (its `attrs` hold the resamples).
+    """
+
+    efficiency: pd.DataFrame
+    scale_dependence: pd.DataFrame
+    frontier: pd.DataFrame
+    laws: pd.DataFrame
+    arms: pd.DataFrame
+    counts: pd.DataFrame
+    warnings: list[str]
+    fit: JointFit
+    gains: pd.DataFrame
+    study: dict[str, Any]
+
+    def items(self) -> Iterator[tuple[str, pd.DataFrame]]:
+        """(name, table), in the order to read them."""
+        for name in TITLES:
+            yield name, getattr(self, name)
+
+    def shown(self) -> dict[str, pd.DataFrame]:
+        """The tables as text, gains with their intervals."""
+        return {
+            "efficiency": _shown_efficiency(self.efficiency),
+            "scale_dependence": _shown_slopes(self.scale_dependence),
+            "frontier": self.frontier.drop(columns=["rung", "configuration_id"], errors="ignore").assign(
+                **{c: self.frontier[c].map(flop_text) for c in ("compute", "compute_budget") if c in self.frontier}
+            ),
+            "laws": _shown_laws(self.laws),
+            "arms": self.arms,
+            "counts": self.counts.assign(compute=self.counts["compute"].map(flop_text)),
+        }
+
+
+def study_tables(
+    study: dict[str, Any],
+    runs: pd.DataFrame,
+    reference: Reference = "new",
+    level: float = 0.95,
+    n_resamples: int = 1000,
+    seed: int = 0,
+    max_epochs: float = 1.0,
+) -> StudyTables:
+    """Every table of a study.
+
+    Args:
+        study: as stored: name, question, baseline, arms, differences.
+        runs: one row per (arm, run) of the study with every status, so that diverged runs are counted.
+    """
+    order = {arm: k for k, arm in enumerate(study["arms"])}
+    unknown = sorted(set(runs["arm"].dropna()) - set(order)) if "arm" in runs else []
+    if unknown:
+        raise ValueError(
+            f"Runs of {', '.join(map(str, unknown))} belong to no arm of {study['name']}: {', '.join(order)}."
+        )
+    if runs.empty:
+        raise ValueError(f"{study['name']} has no runs yet; train them with `algoprogress submit {study['name']}`.")
+    runs = runs.sort_values("arm", key=lambda a: a.map(order), kind="stable").reset_index(drop=True)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", AnalysisWarning)
+        fit = fit_jointly(runs, study["baseline"], n_resamples=n_resamples, seed=seed, max_epochs=max_epochs)
+        gains = gains_of(fit, method="both", reference=reference, level=level)
+    said = [f"{w.category.__name__}: {w.message}" for w in caught if issubclass(w.category, AnalysisWarning)]
+    counts = count_table(runs, fit, max_epochs)
+    if (n := int(counts["n_over_one_epoch"].sum())) > 0:
+        said.append(
+            f"Repeated text: {n} run(s) saw their data more than {max_epochs:g} time(s) and are left out of every fit."
+        )
+    if fit.law_note:
+        said.append(f"{fit.law_note[0].upper()}{fit.law_note[1:]}")
+    return StudyTables(
+        efficiency=efficiency_table(fit, gains),
+        scale_dependence=scale_dependence(gains),
+        frontier=fit.front,
+        laws=law_table(fit, level),
+        arms=arm_table(study),
+        counts=counts,
+        warnings=list(dict.fromkeys(said)),
+        fit=fit,
+        gains=gains,
+        study=study,
+    )
+
+
+def efficiency_table(fit: JointFit, gains: pd.DataFrame) -> pd.DataFrame:
+    """Arm by compute: the measured loss and the gain over the baseline, by each method; the baseline's gain is 1."""
+    front = fit.front[["arm", "rung", "loss", "n_seeds"]].rename(columns={"rung": "compute", "loss": "measured"})
+    table = pd.DataFrame(gains.drop(columns="loss")).merge(front, on=["arm", "compute"], how="left")
+    own = fit.points(fit.baseline)
+    base = pd.DataFrame(
+        {
+            "arm": fit.baseline,
+            "compute": own["rung"],
+            "measured": own["loss"],
+            "ceg": 1.0,
+            "method": "baseline",
+            "law": "",
+            "reference": "",
+            "n_runs": fit.n_runs(fit.baseline),
+            "n_seeds": own["n_seeds"],
+            "censored": "",
+            "note": "",
+        }
+    )
+    table = pd.concat([base, table], ignore_index=True) if len(table) else base
+    for column in ("ceg_low", "ceg_high"):
+        if column not in table:
+            table[column] = np.nan
+    table["n_seeds"] = table["n_seeds"].astype("Int64")  # an arm may lack a rung
+    table["n_censored"] = (table["censored"] != "").groupby(table["arm"]).transform("sum").astype(int)
+    columns = (
+        "arm compute loss ceg ceg_low ceg_high method law reference n_runs n_seeds censored n_censored note".split()
+    )
+    order = {arm: k for k, arm in enumerate(fit.arms)}
+    return (
+        table.rename(columns={"measured": "loss"})[columns]
+        .sort_values("arm", key=lambda a: a.map(order), kind="stable")
+        .reset_index(drop=True)
+    )
+
+
+def law_table(fit: JointFit, level: float = 0.95) -> pd.DataFrame:
+    """[arm, law, parameter, estimate, low, high, unit, shared, at_bound, n]: each parameter with its resampled interval."""
+    columns = ["arm", "law", "parameter", "estimate", "low", "high", "unit", "shared", "at_bound", "n"]
+    if fit.law is None:
+        return pd.DataFrame(columns=columns)
+    law = fit.law
+    table = law.summary.assign(law=fit.law_name, low=np.nan, high=np.nan, n=law.diagnostics_["n"])
+    table["unit"] = table["parameter"].map(dict(zip(law.parameters, law.units, strict=True)))
+    if fit.theta_BP is not None:
+        tail = (1 - level) / 2
+        for arm in law.arms_:
+            resampled = law.parameters_of(arm, fit.theta_BP)
+            for k, parameter in enumerate(law.parameters):
+                row = (table["arm"] == arm) & (table["parameter"] == parameter)
+                table.loc[row, ["low", "high"]] = np.quantile(resampled[:, k], [tail, 1 - tail])
+    return table[columns]
+
+
+def arm_table(study: dict[str, Any]) -> pd.DataFrame:
+    """[arm, field, baseline, value]: every field in which an arm differs from the baseline, as stored with the study."""
+    rows = [
+        {"arm": arm, "field": field, "baseline": _values(pair["baseline"]), "value": _values(pair["arm"])}
+        for arm, fields in study.get("differences", {}).items()
+        for field, pair in fields.items()
+    ]
+    return pd.DataFrame(rows, columns=["arm", "field", "baseline", "value"])
+
+
+def count_table(runs: pd.DataFrame, fit: JointFit, max_epochs: float = 1.0) -> pd.DataFrame:
+    """Runs by fate and how much each arm was searched: configurations, sizes and rates tried, compute, best rate at an edge."""
+    counts = excluded_runs(runs, max_epochs)
+    kept = usable_runs(runs, max_epochs)
+    per_configuration = kept.groupby(["arm", "configuration"], sort=False).size()
+    for arm in counts["arm"]:
+        row = counts["arm"] == arm
+        own = runs[runs["arm"] == arm]
+        counts.loc[row, "compute"] = own["compute"].astype(float).sum()
+        seeds = per_configuration[per_configuration.index.get_level_values("arm") == arm]
+        counts.loc[row, "configurations"] = len(seeds)
+        counts.loc[row, "with_two_seeds"] = int((seeds > 1).sum())
+        if "n_params" in own:
+            counts.loc[row, "sizes"] = own["n_params"].nunique()
+        if "learning_rate" in own:
+            rates = own["learning_rate"]
+            counts.loc[row, "learning_rates"] = rates.nunique()
+            counts.loc[row, "from_to"] = f"{rates.min():g} to {rates.max():g}"
+            points = fit.points(str(arm))
+            counts.loc[row, "best_rate_at_edge"] = f"{int(points['at_edge'].sum())} of {len(points)} computes"
+    whole = [c for c in ("configurations", "with_two_seeds", "sizes", "learning_rates") if c in counts]
+    counts[whole] = counts[whole].astype(int)
+    return counts
+
+
+def write(tables: StudyTables, out_dir: str | Path) -> list[Path]:
+    """Write each table as CSV (numbers) and Markdown (as read), and `tables.md` with all of them; returns the files."""
+    out = Path(out_dir)
+    out.mkdir(parents=True, exist_ok=True)
+    files = []
+    shown = tables.shown()
+    for name, table in tables.items():
+        files += [out / f"{name}.csv", out / f"{name}.md"]
+        table.to_csv(files[-2], index=False)
+        files[-1].write_text(markdown(shown[name]), encoding="utf-8")
+    files.append(out / "tables.md")
+    files[-1].write_text(as_text(tables), encoding="utf-8")
+    return files
+
+
+def as_text(tables: StudyTables) -> str:
+    """All tables as one Markdown text, for a file or a terminal."""
+    parts = [f"# {tables.study['name']}\n", f"{tables.study.get('question', '')}\n"]
+    for name, table in tables.shown().items():
+        if len(table):
+            parts.append(f"## {TITLES[name]}\n\n{markdown(table)}")
+    if tables.warnings:
+        parts.append("## To be doubted\n\n" + "\n".join(f"- {w}" for w in tables.warnings) + "\n")
+    return "\n".join(parts)
+
+
+def _shown_efficiency(table: pd.DataFrame) -> pd.DataFrame:
+    rows = []
+    for (arm, compute), part in table.groupby(["arm", "compute"], sort=False):
+        by = {m: p.iloc[0] for m, p in part.groupby("method", sort=False)}
+        any_row = part.iloc[0]
+        row = {"arm": arm, "compute (FLOP)": flop_text(compute), "loss (nats/token)": number(any_row["loss"], 4)}
+        for method, title in (("interpolated", "CEG, interpolated"), ("law", "CEG, law")):
+            if "baseline" in by:
+                row[title] = "1 (baseline)"
+            else:
+                r = by.get(method)
+                row[title] = gain_text(r["ceg"], r["ceg_low"], r["ceg_high"], r["censored"]) if r is not None else "–"
+        extrapolated = "law" in by and str(by["law"]["note"]).startswith("extrapolated")
+        row["CEG, law"] += " (extrapolated)" if extrapolated else ""
+        row |= {"runs": any_row["n_runs"], "seeds of the best": any_row["n_seeds"]}
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _shown_slopes(table: pd.DataFrame) -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "arm": table["arm"],
+            "method": table["method"],
+            "d ln CEG / d ln C": [
+                number(s, 2) + interval_text(lo, hi)
+                for s, lo, hi in zip(table["slope"], table["slope_low"], table["slope_high"], strict=True)
+            ],
+            "p (equal exponents)": [
+                "–" if np.isnan(p) else "< .001" if p < 0.001 else f"{p:.3f}" for p in table["p_equal_exponents"]
+            ],
+            "runs": table["n_runs"],
+            "note": table["note"],
+        }
+    )
+
+
+def _shown_laws(table: pd.DataFrame) -> pd.DataFrame:
+    value = [
+        number(e, 3) + interval_text(lo, hi)
+        for e, lo, hi in zip(table["estimate"], table["low"], table["high"], strict=True)
+    ]
+    wide = table.assign(value=value)
+    rows = [
+        {"arm": arm, "law": part["law"].iloc[0]}
+        | {
+            r.parameter + (" (shared)" if r.shared else ""): r.value + (" at its bound" if r.at_bound else "")
+            for r in part.itertuples()
+        }
+        | {"points": part["n"].iloc[0]}
+        for arm, part in wide.groupby("arm", sort=False)
+    ]
+    return pd.DataFrame(rows)
+
+
+def _values(values: Any) -> str:
+    listed = values if isinstance(values, list) else [values]
+    shown = [f"{v:g}" if isinstance(v, float) else "none" if v is None else str(v) for v in listed]
+    return ", ".join(shown) if len(shown) <= 6 else f"{', '.join(shown[:3])}, … {shown[-1]} ({len(shown)} values)"

@@ -1,0 +1,58 @@
+"""Where tasks run. An executor starts tasks and says how they ended; it decides nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from algoprogress.pipeline.worker import Outcome, Task
+
+
+class Executor(Protocol):
+    """What `submit` asks of a place where tasks run."""
+
+    slots: int  # runs at once
+
+    def start(self, task: Task) -> None:
+        """Queue a task. At most a small multiple of `slots` are queued at once."""
+
+    def wait(self, seconds: float) -> list[Outcome]:
+        """The outcomes that arrived, after at most about `seconds`; a lost worker is an outcome "infra"."""
+
+    def stop(self, run_id: str) -> None:
+        """End a started task by force; its outcome is "timeout"."""
+
+    def close(self) -> None:
+        """End whatever still runs, and every process that this executor started."""
+
+
+def make(name: str, **options: Any) -> Executor:
+    """An executor by name.
+
+    Raises:
+        ValueError: an unknown name.
+    """
+    if name not in EXECUTORS:
+        raise ValueError(f"unknown executor {name!r}; known: {', '.join(EXECUTORS)}")
+    return EXECUTORS[name](**options)
+
+
+def _inline(**options: Any) -> Executor:
+    from algoprogress.pipeline.executors.inline import InlineExecutor
+
+    return InlineExecutor()
+
+
+def _process(**options: Any) -> Executor:
+    from algoprogress.pipeline.executors.process import ProcessExecutor
+
+    return ProcessExecutor(options.get("slots"))
+
+
+def _ray(**options: Any) -> Executor:
+    from algoprogress.pipeline.executors.ray import RayExecutor
+
+    return RayExecutor(options.get("slots"), options.get("address", "local"), options.get("gpus_per_run", 0.0))
+
+
+EXECUTORS: dict[str, Callable[..., Executor]] = {"inline": _inline, "process": _process, "ray": _ray}

@@ -1,0 +1,27 @@
+"""In this process, one run after the other: for tests, debuggers and the smallest machines."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from algoprogress.pipeline.worker import Outcome, Task, work
+
+
+class InlineExecutor:
+    slots = 1
+
+    def __init__(self) -> None:
+        self._queue: deque[Task] = deque()
+
+    def start(self, task: Task) -> None:
+        self._queue.append(task)
+
+    def wait(self, seconds: float) -> list[Outcome]:
+        return [Outcome(**work(self._queue.popleft().plain()))] if self._queue else []
+
+    def stop(self, run_id: str) -> None:
+        """Nothing can be stopped from within the same thread; a run that is queued is taken back."""
+        self._queue = deque(task for task in self._queue if task.run_id != run_id)
+
+    def close(self) -> None:
+        self._queue.clear()

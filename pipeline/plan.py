@@ -1,0 +1,238 @@
+"""What a study would train, what of it is done, and how long the rest takes on this machine. Trains nothing.
+
+The estimate is the measured time of a few steps of each shape of run, kept for this machine and version of torch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from algoprogress.ablations.spec import Data, RunSpec
+from algoprogress.ablations.study import Study, flatten, refine
+from algoprogress.pipeline.corpora.cache import cache_root
+from algoprogress.pipeline.data import default_corpus, open_tokens
+from algoprogress.pipeline.data import resolve as resolve_corpus
+from algoprogress.results import Store
+
+DEFAULT_CORPUS = Data.model_fields["corpus"].default
+WARM_STEPS, TIMED_STEPS = 2, 5
+# Measured steps run alone; a full machine is slower. On two cores the sum of the estimates of the `demo` study was
+# within this share of what its runs took (`algoprogress plan demo` against the runs' wall_seconds).
+SPREAD = 0.25
+
+
+def resolve(study: Study, warn: Callable[[str], None] | None = None) -> Study:
+    """The study with each corpus pinned to its content, which gives its runs their identity.
+
+    Where no package index can be reached, the default corpus is replaced by one that needs none, and `warn` is told.
+
+    Raises:
+        CorpusError: a corpus that is missing, empty or not text.
+    """
+    known: dict[str, str] = {}
+    default = default_corpus(warn) if any(e.spec.data.corpus == DEFAULT_CORPUS for _, e in study.entries()) else ""
+
+    def pin(spec: RunSpec) -> RunSpec:
+        if spec.data.corpus_sha256 is not None:
+            return spec
+        name = default if spec.data.corpus == DEFAULT_CORPUS else spec.data.corpus
+        if name not in known:
+            known[name] = resolve_corpus(name).sha256
+        data = spec.data.model_copy(update={"corpus": name, "corpus_sha256": known[name]})
+        return spec.model_copy(update={"data": data})
+
+    arms = {
+        arm: tuple(e.model_copy(update={"spec": pin(e.spec)}) for e in entries) for arm, entries in study.arms.items()
+    }
+    return study.model_copy(update={"arms": arms})
+
+
+def losses(store: Store, study: Study) -> dict[str, float]:
+    """run_id -> loss of the study's runs that are in the store; infinite for a diverged one."""
+    known = store.run_ids() & set(study.specs())
+    if not known:
+        return {}
+    records = (store.record(run_id) for run_id in known)
+    return {r["run_id"]: r["loss"] if r["status"] == "done" else math.inf for r in records}
+
+
+def refined(store: Store, study: Study) -> Study:
+    """The study with all that its sweep adds, given what the store holds."""
+    known: dict[str, float] = {}
+    while True:
+        study_now = refine(study, known)
+        found = losses(store, study_now)
+        if found.keys() == known.keys():
+            return study_now
+        known = found
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One row per (arm, run), and the totals."""
+
+    rows: pd.DataFrame
+    slots: int
+
+    @property
+    def pending(self) -> pd.DataFrame:
+        """One row per run that is still to be trained."""
+        return self.rows[self.rows.state != "done"].drop_duplicates("run_id")
+
+    @property
+    def core_seconds(self) -> float:
+        return float(self.pending.seconds.sum())
+
+    @property
+    def wall_seconds(self) -> float:
+        """Longest first on `slots` workers: never less than the longest run."""
+        loads = [0.0] * max(1, self.slots)
+        for seconds in sorted(self.pending.seconds, reverse=True):
+            loads[loads.index(min(loads))] += seconds
+        return max(loads)
+
+    def totals(self) -> dict[str, Any]:
+        unique = self.rows.drop_duplicates("run_id")
+        return {
+            "runs": len(unique),
+            "pending": len(self.pending),
+            "compute": float(unique.compute.sum()),
+            "pending_compute": float(self.pending.compute.sum()),
+            "core_hours": self.core_seconds / 3600,
+            "wall_hours": self.wall_seconds / 3600,
+            "wall_hours_low": self.wall_seconds * (1 - SPREAD) / 3600,
+            "wall_hours_high": self.wall_seconds * (1 + SPREAD) / 3600,
+            "slots": self.slots,
+        }
+
+
+def plan(study: Study, store: Store, slots: int | None = None) -> Plan:
+    """The runs of a resolved study in its order, each with its size, cost and state.
+
+    Args:
+        study: resolved; its sweep's additions that are known by now are included.
+        store: says what is done.
+        slots: runs at once; the machine's cores by default.
+    """
+    study = refined(store, study)
+    done = store.run_ids()
+    failed = set(store.failures().get("run_id", [])) - done
+    active = set(store.active().get("run_id", [])) - done
+    calibration = Calibration()
+    rows = []
+    for arm, entry in study.entries():
+        spec, run_id = entry.spec, entry.spec.run_id
+        state = (
+            "done" if run_id in done else "running" if run_id in active else "failed" if run_id in failed else "to do"
+        )
+        rows.append(
+            {
+                "arm": arm,
+                "run_id": run_id,
+                "n_params": spec.n_params,
+                "tokens": spec.tokens,
+                "learning_rate": spec.learning_rate,
+                "seed": spec.seed,
+                "compute": spec.compute,
+                "compute_budget": entry.compute_budget,
+                "state": state,
+                "seconds": 0.0 if state == "done" else calibration.seconds(spec),
+            }
+        )
+    calibration.save()
+    return Plan(pd.DataFrame(rows), slots or os.cpu_count() or 1)
+
+
+class Calibration:
+    """Seconds per step of each shape of run on this machine, measured once and kept in the cache folder."""
+
+    def __init__(self) -> None:
+        self._path: Path | None = None
+        self._known: dict[str, float] = {}
+        self._fresh = False
+
+    def seconds(self, spec: RunSpec) -> float:
+        """Estimated wall time of a run on one thread, seconds; an evaluated token costs a third of a trained one."""
+        if self._path is None:
+            self._load()
+        key = _shape(spec)
+        if key not in self._known:
+            self._known[key] = _measure(spec)
+            self._fresh = True
+        evaluation = spec.evaluation.tokens * spec.evaluation.times / 3 / spec.batch_tokens
+        return self._known[key] * (spec.steps + evaluation)
+
+    def _load(self) -> None:
+        import torch
+
+        machine = f"{_cpu()} torch {torch.__version__}"
+        self._path = cache_root() / "calibration" / f"{hashlib.sha256(machine.encode()).hexdigest()[:12]}.json"
+        if self._path.exists():
+            try:
+                self._known = json.loads(self._path.read_text())
+            except ValueError:
+                self._known = {}  # a torn file is measured anew
+
+    def save(self) -> None:
+        if not self._fresh or self._path is None:
+            return
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        part = self._path.with_suffix(f".{os.getpid()}.tmp")
+        part.write_text(json.dumps(self._known, indent=1, sort_keys=True))
+        part.replace(self._path)
+
+
+def _shape(spec: RunSpec) -> str:
+    """What a step's time depends on, as text."""
+    facts: Mapping[str, Any] = {
+        "architecture": spec.architecture.model_dump(),
+        "optimizer": spec.optimizer.name,
+        "batch_tokens": spec.batch_tokens,
+        "context": spec.data.context,
+        "vocab_size": spec.data.vocab_size,
+        "dtype": spec.dtype,
+    }
+    return json.dumps(flatten(facts), sort_keys=True)
+
+
+def _measure(spec: RunSpec) -> float:
+    """Median seconds of a step, of a run cut to a few steps of the same shape on the same tokens."""
+    from algoprogress.ablations.spec import Evaluation
+    from algoprogress.pipeline.device import prepare
+    from algoprogress.pipeline.trainer import train
+
+    prepare("cpu")
+    tokens = open_tokens(spec.data.corpus, spec.data.corpus_sha256, spec.data.tokenizer)
+    steps = WARM_STEPS + TIMED_STEPS
+    short = spec.model_copy(
+        update={
+            "tokens": steps * spec.batch_tokens,
+            "evaluation": Evaluation(tokens=spec.data.context, state=spec.evaluation.state),
+        }
+    )
+    begun = time.perf_counter()
+    curve = train(short, tokens).curve
+    seconds = curve.wall_seconds.diff().iloc[WARM_STEPS:] / curve.step.diff().iloc[WARM_STEPS:]
+    return statistics.median(seconds) if len(seconds) else (time.perf_counter() - begun) / steps
+
+
+def _cpu() -> str:
+    """The processor's name, as the kernel gives it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        import platform
+
+        return platform.processor() or platform.machine()

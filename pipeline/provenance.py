@@ -1,0 +1,52 @@
+"""Where a record comes from: code, packages, machine. Never part of a run's identity."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import platform
+import subprocess
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+
+def now() -> str:
+    """The time in UTC, ISO 8601."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+@cache
+def code() -> dict[str, Any]:
+    """The commit that the code was at, and a hash of what differed from it; None outside a checkout.
+
+    Asked once by the driver and sent to the workers, which may have no checkout.
+    """
+    root = Path(__file__).resolve().parents[1]
+    sha = _git(root, "rev-parse", "HEAD")
+    if sha is None or _git(root, "ls-files", "--error-unmatch", "pyproject.toml") is None:
+        return {"git_sha": None, "git_dirty": None}
+    difference = _git(root, "diff", "HEAD") or ""
+    return {
+        "git_sha": sha.strip(),
+        "git_dirty": hashlib.sha256(difference.encode()).hexdigest()[:12] if difference else None,
+    }
+
+
+def _git(root: Path, *args: str) -> str | None:
+    try:
+        done = subprocess.run(["git", "-C", str(root), *args], capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout if done.returncode == 0 else None
+
+
+def machine() -> dict[str, Any]:
+    """The machine and the versions of what decides numbers, asked by the worker."""
+    return {
+        "host": platform.node(),
+        "python_version": platform.python_version(),
+        "torch_version": importlib.metadata.version("torch"),
+        "package_version": importlib.metadata.version("algoprogress"),
+    }

@@ -1,0 +1,336 @@
+"""The store: what was trained, kept so that any table can be made again without training, torch or Ray.
+
+A store is a folder or a fsspec URL:
+
+    runs/<run_id>.parquet               one immutable file per run: curve as rows, record in the footer
+    studies/<name>.json                 a study's arms and baseline, and which runs belong to them
+    failures/<run_id>/<attempt>.json    why an attempt failed
+    active/<run_id>.json                how far a run in training has come
+    index/                              a copy for fast reading, deletable at any time
+    quarantine/                         damaged files that were set aside, each with a .txt that says why
+    checkpoints/, logs/                 kept by the trainer
+"""
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pandas as pd
+
+from algoprogress.results import frames, index, progress, runfile, studies
+from algoprogress.results.columns import Column
+from algoprogress.results.files import Entry, StoreError, open_folder
+from algoprogress.results.problems import CorruptRun, Problem, UnknownRun, Unreadable, problem, warn
+from algoprogress.results.processes import host_name, is_gone
+from algoprogress.results.record import STATUSES, check_run_id, is_run_id
+from algoprogress.results.runfile import Curve
+from algoprogress.results.verify import verify
+
+__all__ = ["CorruptRun", "Store", "StoreError", "UnknownRun"]
+
+DEFAULT_URL = "results/data"
+_READERS = 8  # files read at once: hides the latency of network storage, which one thread would wait for
+_BATCH = 64
+_FEW = 256  # that many curves are read sooner from their own files than from an index of thousands
+_PROBE_BYTES = 1 << 20  # room for a few dozen runs' files
+T = TypeVar("T")
+
+
+class Store:
+    """Runs and studies as DataFrames. Any number of processes may read and publish at once.
+
+    Args:
+        url: A folder, or a URL that fsspec can open. Without it, $ALGOPROGRESS_STORE, or else results/data.
+    """
+
+    def __init__(self, url: str | Path | None = None):
+        self.folder = open_folder(url or os.environ.get("ALGOPROGRESS_STORE") or DEFAULT_URL)
+
+    def __repr__(self) -> str:
+        return f"Store({self.url!r})"
+
+    @property
+    def url(self) -> str:
+        """Where the store is: an absolute path, or the URL."""
+        return self.folder.url
+
+    def publish(self, record: dict[str, Any], curve: pd.DataFrame) -> bool:
+        """Stores a finished run, for good. The first process to publish a run wins.
+
+        Args:
+            record: The run's record, as docs/schema.md says.
+            curve: Its training curve, one row per logged step.
+
+        Returns:
+            False if the run was already there, and nothing was written.
+
+        Raises:
+            ValueError: If the record or the curve does not fit the schema.
+            StoreError: If the store can not be written. Nothing half-written is left.
+        """
+        data = runfile.encode(record, curve)
+        return self.folder.create(_run_file(record["run_id"]), data)
+
+    def run_ids(self) -> set[str]:
+        """The ids of all stored runs, damaged ones included."""
+        return set(self.run_files())
+
+    def run_files(self) -> dict[str, Entry]:
+        """Run id -> the listing of its file."""
+        suffix = ".parquet"
+        files = ((entry.name.removesuffix(suffix), entry) for entry in self.folder.entries("runs"))
+        return {run_id: entry for run_id, entry in files if entry.name == run_id + suffix and is_run_id(run_id)}
+
+    def record(self, run_id: str) -> dict[str, Any]:
+        """The record of one run. Raises UnknownRun (a KeyError) if there is none, StoreError if its file is damaged."""
+        name = _run_file(run_id)
+        try:
+            return runfile.read_record(self.folder.read(name), run_id)
+        except FileNotFoundError as error:
+            raise UnknownRun(
+                f"The store {self.url} has no run {run_id}: submit its study, or look elsewhere with --store."
+            ) from error
+        except Unreadable as error:
+            raise StoreError(f"{self.url}/{name} can not be used: {error.problem}; {error.remedy}.") from error
+
+    def runs(self, study: str | None = None, status: str | None = "done") -> pd.DataFrame:
+        """One row per (study, arm, run), with the columns of docs/schema.md.
+
+        Args:
+            study: One study. Without it, every study, and after them the runs that belong to none.
+            status: "done", "diverged", or None for both.
+
+        Returns:
+            Studies by name, arms in their study's order, then by compute_budget and compute. Damaged files are left
+            out, each with a warning (CorruptRun), and listed in `.attrs["corrupt"]`.
+
+        Raises:
+            ValueError: If the study or the status is unknown.
+        """
+        if status is not None and status not in STATUSES:
+            raise ValueError(f"status must be one of {', '.join(STATUSES)}, or None for all; it is {status!r}.")
+        problems: list[Problem] = []
+        found = list(self.readable_studies(problems)) if study is None else [self.study(study)]
+        records = self._records(None if study is None else studies.study_run_ids(found[0]), problems)
+        if status is not None:
+            records = {run_id: record for run_id, record in records.items() if record["status"] == status}
+        table = frames.runs_table(records, found, with_loose=study is None)
+        table.attrs["corrupt"] = warn(problems)
+        return table
+
+    def curves(self, study: str | None = None, run_ids: Iterable[str] | None = None) -> pd.DataFrame:
+        """The training curves: run_id and the curve's columns, one row per logged step.
+
+        Args:
+            study: Only the runs of this study, in its order.
+            run_ids: Only these runs, in this order.
+
+        Returns:
+            Damaged files are left out, each with a warning (CorruptRun), and listed in `.attrs["corrupt"]`.
+
+        Raises:
+            ValueError: If the study is unknown.
+            UnknownRun: If one of `run_ids` is not in the store.
+        """
+        files = self.run_files()
+        order = list(files)
+        if run_ids is not None:
+            order = [check_run_id(run_id) for run_id in run_ids]
+            if absent := [run_id for run_id in order if run_id not in files]:
+                raise UnknownRun(
+                    f"The store {self.url} has no run {', '.join(absent[:5])}: look at its runs with Store.runs()."
+                )
+        if study is not None:
+            members = studies.study_run_ids(self.study(study))
+            order = members if run_ids is None else [run_id for run_id in order if run_id in set(members)]
+        wanted = {run_id: files[run_id] for run_id in order if run_id in files}
+        problems: list[Problem] = []
+        found: dict[str, Curve] = self.from_index(index.curves, wanted, problems) if len(wanted) > _FEW else {}
+        found |= self.from_files(wanted.keys() - found.keys(), runfile.read_curve, problems)
+        table = frames.curves_table({run_id: found[run_id] for run_id in wanted if run_id in found})
+        table.attrs["corrupt"] = warn(problems)
+        return table
+
+    def _records(self, run_ids: list[str] | None, problems: list[Problem]) -> dict[str, dict[str, Any]]:
+        files = self.run_files()
+        if run_ids is not None:
+            files = {run_id: files[run_id] for run_id in run_ids if run_id in files}
+        found = self.from_index(index.records, files, problems)
+        return found | self.from_files(files.keys() - found.keys(), runfile.read_record, problems)
+
+    def from_index(
+        self, read: Callable[..., dict[str, T]], files: dict[str, Entry], problems: list[Problem]
+    ) -> dict[str, T]:
+        """What `read` finds in the index; if that is damaged, nothing and a line in `problems`."""
+        try:
+            return read(self.folder, files)
+        except Unreadable as error:
+            problems.append(problem(None, "index/", error.problem, error.remedy))
+            return {}
+
+    def from_files(
+        self, run_ids: Iterable[str], read: Callable[[bytes, str], T], problems: list[Problem]
+    ) -> dict[str, T]:
+        """Run id -> what `read` makes of the run's file. Damaged ones go to `problems`, removed ones are skipped."""
+
+        def read_batch(batch: list[str]) -> list[tuple[str, T | Unreadable]]:
+            results: list[tuple[str, T | Unreadable]] = []
+            for run_id in batch:
+                try:
+                    results.append((run_id, read(self.folder.read(_run_file(run_id)), run_id)))
+                except FileNotFoundError:
+                    continue
+                except Unreadable as error:
+                    results.append((run_id, error))
+                except StoreError as error:
+                    results.append((run_id, Unreadable(str(error).rstrip("."), "see that the file can be read")))
+            return results
+
+        found: dict[str, T] = {}
+        ordered = sorted(run_ids)
+        with ThreadPoolExecutor(_READERS) as readers:
+            batches = readers.map(read_batch, (ordered[i : i + _BATCH] for i in range(0, len(ordered), _BATCH)))
+            for run_id, result in (pair for batch in batches for pair in batch):
+                if isinstance(result, Unreadable):
+                    problems.append(problem(run_id, _run_file(run_id), result.problem, result.remedy))
+                else:
+                    found[run_id] = result
+        return found
+
+    def save_study(self, study: dict[str, Any]) -> None:
+        """Stores a study's arms and baseline, replacing an earlier version in one step.
+
+        Args:
+            study: name, baseline and arms (arm -> list of {"run_id", "compute_budget"}), and what else describes it.
+
+        Raises:
+            ValueError: If the name, a run id or the baseline is not valid.
+            StoreError: If the store can not be written. The earlier version is then left as it was.
+        """
+        data = studies.encode(study)
+        self.folder.replace(_study_file(study["name"]), data)
+
+    def study(self, name: str) -> dict[str, Any]:
+        """A study as stored. Raises ValueError, listing those there are, if it is unknown."""
+        file = _study_file(name)
+        try:
+            return studies.parse(self.folder.read(file), name)
+        except FileNotFoundError as error:
+            known = ", ".join(self.studies()) or "none yet"
+            raise ValueError(
+                f"The store {self.url} has no study {name!r} (known: {known}): run `algoprogress submit {name}` first, "
+                "or choose another store with --store."
+            ) from error
+        except Unreadable as error:
+            raise StoreError(f"{self.url}/{file} can not be used: {error.problem}; {error.remedy}.") from error
+
+    def studies(self) -> list[str]:
+        """The names of the stored studies, sorted."""
+        files = (entry.name for entry in self.folder.entries("studies") if entry.name.endswith(".json"))
+        return sorted(filter(studies.is_study_name, (name.removesuffix(".json") for name in files)))
+
+    def readable_studies(self, problems: list[Problem]) -> Iterator[dict[str, Any]]:
+        """Every study as stored; those that are damaged go to `problems` instead."""
+        for name in self.studies():
+            try:
+                yield studies.parse(self.folder.read(_study_file(name)), name)
+            except FileNotFoundError:
+                continue
+            except Unreadable as error:
+                problems.append(problem(None, _study_file(name), error.problem, error.remedy))
+
+    def record_failure(self, run_id: str, failure: dict[str, Any]) -> None:
+        """Keeps why an attempt failed, as the run's next attempt: class, message, traceback, host, log."""
+        folder = f"failures/{check_run_id(run_id)}"
+        facts = {"host": host_name(), "at": progress.now(), **failure, "run_id": run_id}
+        attempt = 1 + max((progress.attempt(entry.name) for entry in self.folder.entries(folder)), default=0)
+        while not self.folder.create(f"{folder}/{attempt}.json", progress.encode({**facts, "attempt": attempt})):
+            attempt += 1
+
+    def failures(self, run_id: str | None = None) -> pd.DataFrame:
+        """One row per failed attempt, of one run or of all."""
+        run_ids = [check_run_id(run_id)] if run_id is not None else filter(is_run_id, self.folder.folders("failures"))
+        names = []
+        for folder in (f"failures/{found}" for found in run_ids):
+            attempts = filter(progress.attempt, (entry.name for entry in self.folder.entries(folder)))
+            names += [f"{folder}/{name}" for name in sorted(attempts, key=progress.attempt)]
+        return self._facts(names, progress.FAILURE_COLUMNS)
+
+    def heartbeat(self, run_id: str, how_far: dict[str, Any]) -> None:
+        """Says how far a run in training has come (step, steps, tokens, loss, ...). Call `retire` when it ends."""
+        facts = {"host": host_name(), "pid": os.getpid(), "at": progress.now(), **how_far, "run_id": run_id}
+        self.folder.replace(f"active/{check_run_id(run_id)}.json", progress.encode(facts), durable=False)
+
+    def active(self) -> pd.DataFrame:
+        """One row per run in training, by its heartbeat; `stale` marks those whose process is known to have ended."""
+        names = (entry.name for entry in self.folder.entries("active") if entry.name.endswith(".json"))
+        ours = [f"active/{name}" for name in names if is_run_id(name.removesuffix(".json"))]
+        table = self._facts(ours, progress.ACTIVE_COLUMNS)
+        table["stale"] = pd.Series([progress.is_stale(beat) for beat in table.to_dict("records")], dtype=bool)
+        return table
+
+    def retire(self, run_id: str) -> None:
+        """Removes a run's heartbeat, if there is one."""
+        self.folder.remove(f"active/{check_run_id(run_id)}.json")
+
+    def _facts(self, names: list[str], columns: list[Column]) -> pd.DataFrame:
+        rows, problems = [], []
+        for name in names:
+            try:
+                rows.append(progress.parse(self.folder.read(name), columns))
+            except FileNotFoundError:
+                continue
+            except Unreadable as error:
+                problems.append(problem(None, name, error.problem, error.remedy))
+        table = frames.table(rows, columns)
+        table.attrs["corrupt"] = warn(problems)
+        return table
+
+    def clean(self) -> list[str]:
+        """Removes what killed processes of this host left: temporary files and heartbeats. Returns their names."""
+        removed = [name for name, host, pid, written in self.folder.leftovers() if is_gone(host, pid, written)]
+        active = self.active()
+        removed += [f"active/{run_id}.json" for run_id in active.loc[active["stale"], "run_id"]]
+        for name in removed:
+            self.folder.remove(name)
+        return removed
+
+    def verify(self, study: str | None = None) -> pd.DataFrame:
+        """Reads every file in full and compares every sum. One row per problem: run_id, file, problem, remedy."""
+        return verify(self, study)
+
+    def set_aside(self, run_id: str, reason: str) -> None:
+        """Moves a run's file to quarantine/, with a .txt that says why; the run can then be trained again."""
+        source = _run_file(run_id)
+        if not self.folder.exists(source):
+            raise UnknownRun(f"The store {self.url} has no run {run_id} to set aside.")
+        note = f"{progress.now()} {source} was set aside: {reason}\n".encode()
+        kept = 1
+        while not self.folder.create(f"quarantine/{run_id}.{kept}.txt", note):
+            kept += 1
+        self.folder.move(source, f"quarantine/{run_id}.{kept}.parquet")
+
+    def compact(self) -> int:
+        """Makes the index of all undamaged runs anew. Returns how many there are in it."""
+        problems: list[Problem] = []
+
+        def read_rows(run_ids: list[str]) -> Iterable[dict[str, Any]]:
+            return self.from_files(run_ids, runfile.read_index_row, problems).values()
+
+        count = index.write(self.folder, self.run_files(), read_rows)
+        warn(problems)
+        return count
+
+    def writable(self) -> None:
+        """Raises StoreError, naming the path and what to do, when the store can not be written."""
+        self.folder.probe(os.urandom(_PROBE_BYTES))
+
+
+def _run_file(run_id: str) -> str:
+    return f"runs/{check_run_id(run_id)}.parquet"
+
+
+def _study_file(name: str) -> str:
+    return f"studies/{studies.check_study_name(name)}.json"

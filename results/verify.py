@@ -1,0 +1,101 @@
+"""Is the store what was written? Every file read in full, every sum compared, every study counted."""
+
+import time
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from algoprogress.results import frames, index, runfile
+from algoprogress.results.columns import Column
+from algoprogress.results.files import Entry
+from algoprogress.results.problems import Problem, Unreadable, problem
+from algoprogress.results.processes import is_gone
+from algoprogress.results.progress import is_stale, seen_at
+from algoprogress.results.studies import study_run_ids
+
+if TYPE_CHECKING:
+    from algoprogress.results.store import Store
+
+COLUMNS = [
+    Column("run_id", "str", "", "The run; missing where the problem is not one run's"),
+    Column("file", "str", "", "The file, relative to the store"),
+    Column("problem", "str", "", "What is wrong"),
+    Column("remedy", "str", "", "What to do"),
+]
+_CLEAN = "run `algoprogress clean`"
+# Of a process on another host nothing is known but its files; after an hour without a word it is worth a look.
+_SILENT_SECONDS = 3600
+
+
+def verify(store: "Store", study: str | None = None) -> pd.DataFrame:
+    """What is wrong with a store, one row per problem; no row when all is well.
+
+    Args:
+        store: The store.
+        study: Look only at this study's runs and at whether it is complete.
+
+    Returns:
+        Columns run_id, file, problem, remedy.
+    """
+    problems: list[Problem] = []
+    files = store.run_files()
+    studies = list(store.readable_studies(problems)) if study is None else [store.study(study)]
+    missing = [row for found in studies for row in _missing_runs(store, found, files)]
+    if study is None:
+        problems += _damaged_runs(store, files)
+        problems += missing + _strays(store, files) + _left_behind(store)
+    else:
+        problems += _damaged_runs(store, {r: files[r] for r in study_run_ids(studies[0]) if r in files})
+        problems += missing
+    return frames.table(problems, COLUMNS)
+
+
+def _damaged_runs(store: "Store", files: dict[str, Entry]) -> list[Problem]:
+    problems: list[Problem] = []
+    sums = store.from_index(index.file_sums, files, problems)
+
+    def read(data: bytes, run_id: str) -> None:
+        runfile.read_index_row(data, run_id)
+        if run_id in sums and runfile.sha256(data) != sums[run_id]:
+            raise Unreadable("its bytes are not those that were indexed, though record and curve are whole")
+
+    store.from_files(files, read, problems)
+    return problems
+
+
+def _missing_runs(store: "Store", study: dict, files: dict[str, Entry]) -> list[Problem]:
+    expected = study_run_ids(study)
+    missing = [run_id for run_id in expected if run_id not in files]
+    if not missing:
+        return []
+    failed = sum(1 for run_id in missing if store.folder.entries(f"failures/{run_id}"))
+    what = f"{len(missing)} of {len(expected)} runs are missing, {failed} of them after a failure: "
+    what += ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
+    remedy = f"run `algoprogress submit {study['name']}`; only missing runs are trained"
+    return [problem(None, f"studies/{study['name']}.json", what, remedy)]
+
+
+def _strays(store: "Store", files: dict[str, Entry]) -> list[Problem]:
+    counted = {entry.name for entry in files.values()}
+    names = (f"runs/{entry.name}" for entry in store.folder.entries("runs") if entry.name not in counted)
+    what = "it is not named as a run's file, so no reader counts it"
+    return [problem(None, name, what, "move it out of runs/") for name in names]
+
+
+def _left_behind(store: "Store") -> list[Problem]:
+    """Temporary files and heartbeats of processes that have ended, or that have been silent for long."""
+    problems = []
+    for name, host, pid, written in store.folder.leftovers():
+        if is_gone(host, pid, written):
+            problems.append(problem(None, name, f"a temporary file left by process {pid}, which has ended", _CLEAN))
+        elif time.time() - written > _SILENT_SECONDS:
+            what = f"a temporary file of process {pid} on {host}, older than an hour"
+            problems.append(problem(None, name, what, f"{_CLEAN} on {host}, or delete the file if that host is gone"))
+    for beat in store.active().to_dict("records"):
+        run_id, name = beat["run_id"], f"active/{beat['run_id']}.json"
+        if is_stale(beat):
+            problems.append(problem(run_id, name, f"the heartbeat of process {beat['pid']}, which has ended", _CLEAN))
+        elif time.time() - (seen_at(beat) or 0.0) > _SILENT_SECONDS:
+            what = f"no heartbeat from process {beat['pid']} on {beat['host']} since {beat['at']}"
+            problems.append(problem(run_id, name, what, "see whether it still trains; if not, delete the file"))
+    return problems
