@@ -65,6 +65,9 @@ def submit(
     begun = time.monotonic()
     store.writable()
     store.clean()
+    for problem in store.runs(status=None).attrs.get("corrupt", []):
+        store.set_aside(problem["run_id"], problem["problem"])
+        progress.say(f"set aside {problem['file']}: {problem['problem']}; it is trained again if {study.name} needs it")
     loop = _Loop(study, store, progress, time_limit, retry_failed, device)
     loop.look()
     store.save_study(loop.study.stored())

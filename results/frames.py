@@ -17,9 +17,16 @@ _FACTS = RECORD_COLUMNS + SPEC_COLUMNS
 
 def table(rows: list[dict[str, Any]], columns: list[Column]) -> pd.DataFrame:
     """A DataFrame of `rows` with `columns` in their types, and then whatever else the rows hold, by name."""
-    others = sorted({name for row in rows for name in row} - {column.name for column in columns})
-    typed = {c.name: _typed([row.get(c.name) for row in rows], c.dtype) for c in columns}
-    return pd.DataFrame(typed | {name: _guessed([row.get(name) for row in rows]) for name in others})
+    others = sorted(set().union(*rows) - {column.name for column in columns})
+    typed = {c.name: _typed(_values(rows, c.name), c.dtype) for c in columns}
+    return pd.DataFrame(typed | {name: _guessed(_values(rows, name)) for name in others})
+
+
+def _values(rows: list[dict[str, Any]], name: str) -> list[Any]:
+    try:
+        return [row[name] for row in rows]  # twice as fast as get
+    except KeyError:
+        return [row.get(name) for row in rows]
 
 
 def _typed(values: list[Any], dtype: str) -> pd.Series:

@@ -127,7 +127,7 @@ def parse_record(text: bytes | str, digest: str, run_id: str) -> dict[str, Any]:
     raw = text.encode() if isinstance(text, str) else text
     if sha256(raw) != digest:
         raise Unreadable("its record does not have the SHA-256 that was stored with it")
-    record = json.loads(raw)
+    record = json.loads(text)
     try:
         record = upgrade(record)
     except ValueError as error:
@@ -208,5 +208,6 @@ def _read_all(data: bytes, run_id: str) -> tuple[dict[bytes, bytes], Curve]:
     if not intact:
         raise Unreadable("its curve does not have the SHA-256 that was stored with it")
     # A column that an older file does not have is missing (NaN), and so can only be a float.
-    rows = len(table)
-    return footer, {f.name: curve[f.name] if f.name in curve else np.full(rows, np.nan) for f in CURVE_SCHEMA}
+    absent = np.full(len(table), np.nan)
+    present = {f.name: curve.get(f.name, absent).astype(f.type.to_pandas_dtype(), copy=False) for f in CURVE_SCHEMA}
+    return footer, present

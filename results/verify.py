@@ -22,7 +22,7 @@ COLUMNS = [
     Column("problem", "str", "", "What is wrong"),
     Column("remedy", "str", "", "What to do"),
 ]
-_CLEAN = "run `algoprogress clean`"
+_CLEAN = "`algoprogress submit` removes what dead processes left"
 # Of a process on another host nothing is known but its files; after an hour without a word it is worth a look.
 _SILENT_SECONDS = 3600
 

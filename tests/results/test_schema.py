@@ -3,9 +3,10 @@
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from algoprogress.results import schema
+from algoprogress.results import runfile, schema
 from algoprogress.results.record import faults, row, upgrade
 
 DOCS = Path(__file__).parents[2] / "docs" / "schema.md"
@@ -99,6 +100,20 @@ def test_a_record_from_the_future_is_refused_and_left_alone(filled, make_run, mo
     monkeypatch.undo()
     with pytest.warns(match="schema version 2, and this package reads up to 1; install the version"):
         assert future["run_id"] not in set(filled.runs()["run_id"])
+
+
+def test_a_curve_from_before_a_column_was_added_lacks_only_that_column(store, make_run, monkeypatch):
+    old = runfile.CURVE_SCHEMA.remove(runfile.CURVE_SCHEMA.get_field_index("grad_norm"))
+    record, curve = make_run()
+    monkeypatch.setattr(runfile, "CURVE_SCHEMA", old)
+    store.publish(record, curve.drop(columns="grad_norm"))
+    monkeypatch.undo()
+    for _ in range(2):  # from its file, then from the index
+        read = store.curves()
+        assert read["grad_norm"].isna().all()
+        pd.testing.assert_frame_equal(read[old.names], curve[old.names])
+        assert store.verify().empty
+        store.compact()
 
 
 def test_a_record_with_no_way_to_the_present_is_refused():

@@ -1,0 +1,146 @@
+"""Benchmarks: ours and a named peer on equal work, alternating in one process, medians, as a ratio."""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from algoprogress.ablations.registry import Registry
+
+ROUNDS = 5
+
+Rows = list[dict[str, Any]]
+benchmarks: Registry[Callable[[], Rows]] = Registry("benchmark", __name__)
+
+
+def compare(case: str, ours: Callable[[], Any], peer: Callable[[], Any], target: float) -> dict[str, Any]:
+    """Median CPU seconds of each, taken in turn; ratio = peer / ours, so that more than 1 is faster than the peer."""
+    times: dict[str, list[float]] = {"ours": [], "peer": []}
+    for work in (ours, peer):
+        work()  # warm
+    for _ in range(ROUNDS):
+        for name, work in (("ours", ours), ("peer", peer)):
+            begun = time.process_time()
+            work()
+            times[name].append(time.process_time() - begun)
+    a, b = statistics.median(times["ours"]), statistics.median(times["peer"])
+    return {
+        "case": case,
+        "ours": a,
+        "peer": b,
+        "ratio": b / a,
+        "unit": "CPU s",
+        "target": target,
+        "holds": b / a >= target,
+    }
+
+
+@benchmarks.register("store")
+def store() -> Rows:
+    """Reading the records of 500 runs: Store.runs() beside pandas.read_parquet on a folder of one-row files."""
+    import pandas as pd
+
+    from algoprogress.ablations.studies.smoke import smoke
+    from algoprogress.results import Store
+    from algoprogress.results.schema import SCHEMA_VERSION
+
+    spec = next(iter(smoke().entries()))[1].spec
+    data = spec.data.model_copy(update={"corpus_sha256": "0" * 64})
+    steps = 60
+    curve = pd.DataFrame(
+        {
+            "step": range(1, steps + 1),
+            "tokens": range(512, 512 * steps + 1, 512),
+            "compute": [1e6 * i for i in range(1, steps + 1)],
+            "loss": 3.0,
+            "val_loss": 3.0,
+            "val_loss_se": 0.01,
+            "learning_rate": 0.01,
+            "grad_norm": 0.5,
+            "wall_seconds": [0.1 * i for i in range(1, steps + 1)],
+        }
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        kept, flat = Store(Path(folder) / "store"), Path(folder) / "flat"
+        flat.mkdir()
+        for seed in range(500):
+            one = spec.model_copy(update={"seed": seed, "data": data})
+            record = {
+                "schema_version": SCHEMA_VERSION,
+                "run_id": one.run_id,
+                "configuration_id": one.configuration_id,
+                "spec": one.model_dump(mode="json"),
+                "status": "done",
+                "loss": 3.0,
+                "n_params": one.n_params,
+                "tokens": one.tokens,
+                "compute": one.compute,
+            }
+            kept.publish(record, curve)
+        rows = kept.runs()
+        for i in range(len(rows)):
+            rows.iloc[[i]].to_parquet(flat / f"{i}.parquet")
+        raw = compare("records of 500 runs from raw files", kept.runs, lambda: pd.read_parquet(flat), 2.0)
+        kept.compact()
+        return [raw, compare("records of 500 runs after compaction", kept.runs, lambda: pd.read_parquet(flat), 10.0)]
+
+
+@benchmarks.register("train")
+def train() -> Rows:
+    """100 steps of 1,024 tokens on one thread: train(spec) beside a plain loop over the same model and batches."""
+    from algoprogress.ablations.architectures.lstm import LSTM
+    from algoprogress.ablations.architectures.transformer import Transformer
+    from algoprogress.ablations.spec import Data, Evaluation, RunSpec
+    from algoprogress.pipeline.data import open_tokens, resolve
+    from algoprogress.pipeline.device import prepare
+    from algoprogress.pipeline.trainer import train as run
+
+    prepare("cpu")
+    corpus = resolve("python")  # needs no package index
+    tokens = open_tokens("python", corpus.sha256, "bytes")
+    rows = []
+    for architecture in (Transformer.preset("modern", width=32), LSTM(width=64)):
+        spec = RunSpec(
+            architecture=architecture,
+            tokens=100 * 1024,
+            batch_tokens=1024,
+            learning_rate=0.01,
+            data=Data(corpus="python", corpus_sha256=corpus.sha256),
+            evaluation=Evaluation(tokens=128),
+        )
+        case = f"{architecture.name} of {spec.n_params:,} parameters, 100 steps of 1,024 tokens"
+        rows.append(compare(case, partial(run, spec, tokens), partial(_plain_loop, spec, tokens), 1.0))
+    return rows
+
+
+def _plain_loop(spec: Any, tokens: Any) -> None:
+    """The textbook loop: the loss is read at every step, AdamW as torch ships it."""
+    import torch
+    import torch.nn.functional as F
+
+    from algoprogress.pipeline.batches import starts
+
+    torch.manual_seed(spec.seed)
+    model = spec.architecture.build(spec.data.vocab_size, spec.data.context)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=spec.learning_rate, betas=(0.9, 0.95), weight_decay=0.01)
+    order = starts(spec, len(tokens.train))
+    state = None
+    for step in range(spec.steps):
+        for group in optimizer.param_groups:
+            group["lr"] = spec.learning_rate * spec.schedule.factor(step, spec.steps)
+        batch = torch.stack(
+            [torch.from_numpy(tokens.train[i : i + spec.data.context + 1].astype("int64")) for i in order[step]]
+        )
+        logits, state = model(batch[:, :-1], state)
+        state = None if state is None else tuple(s.detach() for s in state)
+        loss = F.cross_entropy(logits.flatten(0, 1), batch[:, 1:].flatten())
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        loss.item()

@@ -1,0 +1,159 @@
+"""Commands on what is varied: studies, plan, submit, diff."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from algoprogress.pipeline.output import (
+    RUNS_FAILED,
+    JsonOption,
+    Refused,
+    StoreOption,
+    duration,
+    emit,
+    note,
+    open_store,
+    records,
+    values,
+)
+
+if TYPE_CHECKING:
+    from algoprogress.ablations.study import Study
+
+StudyArgument = Annotated[str, typer.Argument(help="A built-in study (see `studies`) or a YAML file.")]
+ExecutorOption = Annotated[str, typer.Option(help="ray, process or inline.")]
+
+
+def studies(as_json: JsonOption = False) -> None:
+    """List the built-in studies with their questions."""
+    from algoprogress.ablations.study import question
+    from algoprogress.ablations.study import studies as registry
+
+    emit([{"study": name, "question": question(registry[name])} for name in registry], as_json)
+
+
+def plan(
+    study: StudyArgument,
+    store: StoreOption = None,
+    slots: Annotated[int | None, typer.Option(help="Runs at once; default: all cores.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Print each run with its size, cost and state, and the total. Trains nothing."""
+    from algoprogress.pipeline.plan import SPREAD
+    from algoprogress.pipeline.plan import plan as make_plan
+
+    note("measuring the time of a few steps of each new shape of run ...")
+    planned = make_plan(find_study(study), open_store(store), slots)
+    totals = planned.totals()
+    if as_json:
+        emit({"runs": records(planned.rows), "totals": totals}, True)
+        return
+    emit(planned.rows, False)
+    print(
+        f"\n{totals['runs']} runs, {totals['compute']:.3g} FLOP; to train: {totals['pending']} runs, "
+        f"{totals['pending_compute']:.3g} FLOP, {totals['core_hours']:.3g} core-hours, about "
+        f"{duration(planned.wall_seconds)} on {planned.slots} cores "
+        f"({duration(planned.wall_seconds * (1 - SPREAD))} to {duration(planned.wall_seconds * (1 + SPREAD))})"
+    )
+
+
+def submit(
+    study: StudyArgument,
+    store: StoreOption = None,
+    executor: ExecutorOption = "ray",
+    slots: Annotated[int | None, typer.Option(help="Runs at once; default: all cores.")] = None,
+    address: Annotated[
+        str, typer.Option(help="local: an own Ray on this machine; auto or host:port: a running one.")
+    ] = "local",
+    gpus_per_run: Annotated[float, typer.Option(help="Share of a GPU for each run; 0: train on CPUs.")] = 0.0,
+    max_hours: Annotated[
+        float | None, typer.Option(help="Refuse (exit code 3) a plan of more wall hours than this.")
+    ] = None,
+    time_limit: Annotated[float | None, typer.Option(help="Stop a run after so many seconds.")] = None,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Train again what has failed before.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Train every run of a study that the store does not hold. Safe to interrupt and to repeat."""
+    from algoprogress.pipeline import executors
+    from algoprogress.pipeline import submit as submitting
+    from algoprogress.pipeline.plan import plan as make_plan
+    from algoprogress.pipeline.progress import progress
+
+    if executor not in executors.EXECUTORS:
+        raise ValueError(f"unknown executor {executor!r}; known: {', '.join(executors.EXECUTORS)}")
+    found, there = find_study(study), open_store(store)
+    there.writable()
+    if max_hours is not None:
+        hours = make_plan(found, there, slots).totals()["wall_hours"]
+        if hours > max_hours:
+            raise Refused(
+                f"{found.name} needs about {hours:.3g} hours here, more than --max-hours {max_hours:g}: "
+                "raise the cap, take more slots, or take a smaller study"
+            )
+    summary = submitting.submit(
+        found,
+        there,
+        lambda: executors.make(executor, slots=slots, address=address, gpus_per_run=gpus_per_run),
+        progress(found.name),
+        time_limit=time_limit,
+        retry_failed=retry_failed,
+        device="cuda" if gpus_per_run else "cpu",
+    )
+    failed = [{"run_id": run_id, "message": message} for run_id, message in summary.failed.items()]
+    facts = {
+        "study": found.name,
+        "store": there.url,
+        "trained": summary.trained,
+        "diverged": summary.diverged,
+        "failed": failed,
+        "seconds": round(summary.seconds, 1),
+    }
+    if as_json:
+        emit(facts, True)
+    else:
+        note(
+            f"{found.name}: {summary.trained} runs trained in {duration(summary.seconds)}"
+            + (f", {summary.diverged} of them diverged" if summary.diverged else "")
+            + f"; {len(there.runs(found.name, status=None))} runs of the study are in {there.url}"
+        )
+    if failed:
+        for item in failed:
+            note(f"failed {item['run_id']}: {item['message']}")
+        raise typer.Exit(RUNS_FAILED)
+
+
+def diff(study: StudyArgument, store: StoreOption = None, as_json: JsonOption = False) -> None:
+    """Show, arm by arm, every field in which an arm differs from the baseline."""
+    there = open_store(store)
+    if study in there.studies():
+        stored = there.study(study)
+        baseline, differences = stored["baseline"], stored["differences"]
+    else:
+        found = find_study(study, resolved=False)
+        baseline, differences = found.baseline, found.differences()
+    if as_json:
+        emit({"baseline": baseline, "differences": differences}, True)
+        return
+    rows = [
+        {"arm": arm, "field": field, baseline: values(d["baseline"]), "here": values(d["arm"])}
+        for arm, fields in differences.items()
+        for field, d in fields.items()
+    ]
+    emit(rows, False)
+
+
+def find_study(name: str, resolved: bool = True) -> Study:
+    """A built-in study by name or a YAML file by path, with its corpora pinned."""
+    from algoprogress.ablations.study import studies as registry
+    from algoprogress.pipeline.plan import resolve
+
+    if name.endswith((".yaml", ".yml")) or os.sep in name:
+        from algoprogress.ablations.study_file import load
+
+        study = load(name)
+    else:
+        study = registry[name]()
+    return resolve(study, note) if resolved else study
