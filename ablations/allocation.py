@@ -90,8 +90,10 @@ def isoflop(
     """One row of an isoFLOP grid: each model with the whole batches of tokens that come nearest to the budget.
 
     Raises:
-        ValueError: a model whose single batch costs more than 1.5 budgets.
+        ValueError: a model whose single batch costs two budgets or more, or a budget that is no positive number.
     """
+    if not (math.isfinite(compute) and compute > 0):
+        raise ValueError(f"a budget is a positive number of FLOP, not {compute!r}")
     rows = []
     for architecture in architectures:
         per_token = accounting.flop_per_token(architecture, vocab_size, context)

@@ -12,7 +12,10 @@ from algoprogress.ablations.registry import Registry
 
 
 class ScheduleConfig(Config):
-    """factor(step, steps) in (0, 1] for step = 0 .. steps - 1; the step before the first has factor 0."""
+    """factor(step, steps) in (0, 1] for step = 0 .. steps - 1; the step before the first has factor 0.
+
+    A decay to 0 reaches it at the last step.
+    """
 
     name: str
     warmup: float = Field(0.1, ge=0, lt=1, description="share of all steps; 10 %: Gundlach et al. 2025")

@@ -174,7 +174,8 @@ def _refine_rung(rung: list[Entry], sweep: Sweep, losses: Mapping[str, float]) -
             continue
         if best.compute_budget is None or best.compute_budget <= sweep.seeds_up_to:
             for seed in range(best.spec.seed + 1, best.spec.seed + sweep.seeds):
-                add(seed=seed)
+                if not any(e.spec == best.spec.model_copy(update={"seed": seed}) for e in grid):
+                    add(seed=seed)
         return added
     return added
 

@@ -21,7 +21,7 @@ import difflib
 import itertools
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -37,6 +37,7 @@ from algoprogress.ablations.study import Entry, Study, Sweep, flatten
 STUDY_KEYS = ("name", "question", "baseline", "common", "sweep", "arms")
 AXES = ("compute", "cross", "zip", "list", "exclude")
 Path_ = tuple[str | int, ...]
+A = TypeVar("A", dict, list)
 
 
 class StudyFileError(ValueError):
@@ -65,8 +66,30 @@ class _File:
             mark = getattr(error, "problem_mark", None)
             line = f":{mark.line + 1}" if mark else ""
             raise StudyFileError(f"{path}{line}: not valid YAML: {getattr(error, 'problem', error)}") from None
+        except ValueError as error:  # a date that is none, such as 2020-13-45
+            raise StudyFileError(f"{path}: not valid YAML: {error}") from None
         if not isinstance(self.data, dict):
             raise StudyFileError(f"{path}:1: a study file is a mapping with the keys {', '.join(STUDY_KEYS)}")
+        self._check_repeats()
+
+    def _check_repeats(self) -> None:
+        """YAML readers keep the last of two equal keys and say nothing: an arm would be lost."""
+        nodes, seen = [self.root], set[int]()
+        while nodes:
+            node = nodes.pop()
+            if id(node) in seen:
+                continue
+            seen.add(id(node))
+            if isinstance(node, yaml.SequenceNode):
+                nodes += node.value
+            elif isinstance(node, yaml.MappingNode):
+                keys = set[str]()
+                for key, value in node.value:
+                    nodes.append(value)
+                    if isinstance(key, yaml.ScalarNode) and key.value in keys:
+                        line = key.start_mark.line + 1
+                        raise StudyFileError(f"{self.path}:{line}: the key {key.value!r} is given twice: keep one")
+                    keys.add(str(key.value))
 
     def line(self, where: Path_) -> int:
         """Line of the deepest part of a path that stands in the file."""
@@ -117,25 +140,35 @@ def load(path: str | Path) -> Study:
         where: Path_ = ("arms", str(arm))
         file.check_keys(where, body, (*fields, *AXES))
         arms[str(arm)] = tuple(_entries(file, where, common, body))
+    baseline = str(data["baseline"])
+    if baseline not in arms:
+        close = difflib.get_close_matches(baseline, arms, n=1)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        raise file.error(("baseline",), f"the baseline {baseline!r} is not an arm; arms: {', '.join(arms)}{hint}")
+    sweep = None
+    if data.get("sweep") is not None:
+        file.check_keys(("sweep",), data["sweep"], tuple(Sweep.model_fields))
+        try:
+            sweep = Sweep.model_validate(data["sweep"])
+        except ValidationError as error:
+            raise _explain(file, ("sweep",), error) from None
     try:
-        sweep = Sweep.model_validate(data["sweep"]) if data.get("sweep") else None
-        return Study(
-            name=data["name"], question=data.get("question") or "", baseline=data["baseline"], arms=arms, sweep=sweep
-        )
+        return Study(name=data["name"], question=data.get("question") or "", baseline=baseline, arms=arms, sweep=sweep)
     except ValidationError as error:
-        raise _explain(file, (), error, Study) from None
+        raise _explain(file, (), error) from None
 
 
 def _entries(file: _File, where: Path_, common: Mapping[str, Any], body: Mapping[str, Any]) -> Iterator[Entry]:
     fixed = {k: v for k, v in body.items() if k not in AXES}
-    exclude = [flatten(e) for e in body.get("exclude") or []]
     points = list(_points(file, where, body))
+    exclude = list(_excluded(file, where, body, points))
     kept = [p for p in points if not any(all(_same(p.get(k), v) for k, v in e.items()) for e in exclude)]
     if not kept:
         raise file.error((*where, "exclude"), "every point of this arm is excluded")
     for point in kept:
         fields = _merge(_merge(dict(common), fixed), _nest(point))
-        for budget in body.get("compute") or [None]:
+        budgets = body.get("compute")
+        for budget in [None] if budgets == [] else budgets if isinstance(budgets, list) else [budgets]:
             if budget is None:
                 yield Entry(spec=_spec(file, where, fields))
                 continue
@@ -147,7 +180,8 @@ def _entries(file: _File, where: Path_, common: Mapping[str, Any], body: Mapping
 
 
 def _points(file: _File, where: Path_, body: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    cross, side, listed = body.get("cross") or {}, body.get("zip") or {}, body.get("list") or [{}]
+    cross, side = _axis(file, where, body, "cross", dict), _axis(file, where, body, "zip", dict)
+    listed = _axis(file, where, body, "list", list) or [{}]
     for axis, values in (("cross", cross), ("zip", side)):
         for key, options in values.items():
             _check_axis(file, (*where, axis, key), key)
@@ -165,6 +199,28 @@ def _points(file: _File, where: Path_, body: Mapping[str, Any]) -> Iterator[dict
             _check_axis(file, (*where, "list", i, key), key)
     for a, b, c in itertools.product(crossed, zipped, listed):
         yield flatten({**a, **b, **c})
+
+
+def _axis(file: _File, where: Path_, body: Mapping[str, Any], axis: str, kind: type[A]) -> A:
+    value = body.get(axis)
+    if value is not None and not isinstance(value, kind):
+        wanted = "a mapping from fields to lists of values" if kind is dict else "a list of mappings of fields"
+        raise file.error((*where, axis), f"{axis} must be {wanted}, not {value!r}")
+    return kind() if value is None else value
+
+
+def _excluded(
+    file: _File, where: Path_, body: Mapping[str, Any], points: list[dict[str, Any]]
+) -> Iterator[dict[str, Any]]:
+    """What to leave out; a field that is on no axis of the arm would leave out nothing, so it is an error."""
+    known = tuple(dict.fromkeys(key for point in points for key in point))
+    for i, item in enumerate(_axis(file, where, body, "exclude", list)):
+        if not isinstance(item, Mapping) or not item:
+            raise file.error((*where, "exclude", i), f"an item of exclude is a mapping of fields, not {item!r}")
+        for key in flatten(item):
+            if key not in known:
+                raise file.error((*where, "exclude", i, key), _unknown(key, known, "the axes of this arm"))
+        yield flatten(item)
 
 
 def _check_axis(file: _File, where: Path_, key: str) -> None:
@@ -190,11 +246,11 @@ def _spec(file: _File, where: Path_, fields: dict[str, Any]) -> RunSpec:
     try:
         return RunSpec.model_validate(fields)
     except ValidationError as error:
-        raise _explain(file, where, error, RunSpec, fields) from None
+        raise _explain(file, where, error, fields) from None
 
 
 def _explain(
-    file: _File, where: Path_, error: ValidationError, model: type[BaseModel], fields: Mapping[str, Any] | None = None
+    file: _File, where: Path_, error: ValidationError, fields: Mapping[str, Any] | None = None
 ) -> StudyFileError:
     """The first complaint of pydantic as one sentence, at its line."""
     first = error.errors()[0]
@@ -264,11 +320,13 @@ def _same(a: Any, b: Any) -> bool:
 
 def _nest(flat: Mapping[str, Any]) -> dict[str, Any]:
     nested: dict[str, Any] = {}
-    for key, value in flat.items():
+    for key, value in sorted(flat.items(), key=lambda item: item[0].count(".")):  # a whole before its parts
         *path, last = key.split(".")
         node = nested
         for step in path:
-            node = node.setdefault(step, {})
+            if not isinstance(node.get(step), dict):
+                node[step] = {"name": node[step]} if step in node else {}
+            node = node[step]
         node[last] = value
     return nested
 

@@ -1,4 +1,4 @@
-"""What is concluded: frontiers, laws, compute-equivalent gains and their dependence on scale. DataFrames in, DataFrames out."""
+"""What is concluded: frontiers, laws, gains and their dependence on scale. DataFrames in, DataFrames out."""
 
 from algoprogress.analysis.frontier import frontier
 from algoprogress.analysis.gains import compute_equivalent_gain

@@ -1,4 +1,4 @@
-"""A study's answer in two sentences, from its tables: how much the best arm gains, and whether that depends on scale."""
+"""A study's answer in two sentences, from its tables: what the best arm gains, and whether that depends on scale."""
 
 import warnings
 

@@ -1,19 +1,19 @@
 """How much would the frontier move if every run were trained again with other seeds?
 
-The design is kept: which configurations were tried, at which rung, with how many seeds each. What is resampled is the seed
-noise, and with it which configuration looks best. Three things make the intervals honest when few configurations were
-repeated (the measured coverage is in tests/analysis/test_coverage.py):
+The design is kept: which configurations were tried, at which rung, with how many seeds each. What is resampled is the
+seed noise, and with it which configuration looks best. Three things make the intervals honest when few configurations
+were repeated (the measured coverage is in tests/analysis/test_coverage.py):
 
-- A residual is a run's loss minus the mean over its configuration, times sqrt(n / (n - 1)). Residuals are pooled over the
-  repeated configurations of an arm, or of all arms where an arm has fewer than three degrees of freedom.
+- A residual is a run's loss minus the mean over its configuration, times sqrt(n / (n - 1)). Residuals are pooled over
+  the repeated configurations of an arm, or of all arms where an arm has fewer than three degrees of freedom.
 - The size of the noise is itself estimated. Each resample scales the pool by sqrt(nu / chi2_nu), so that the intervals
   widen as Student's t does with nu degrees of freedom.
 - The lowest of several noisy losses is too low (the winner's curse), and the lowest of their noisy copies is too low
-  again. How much lower the copies are than the measured frontier estimates that bias; it is taken off twice, once for the
-  copies and once for the measured frontier itself. In simulated studies this alone covered the true frontier at the
-  nominal rate (92 to 96 %; without it 5 to 95 %, with the loss of the chosen configuration drawn afresh 93 to 100 %).
+  again. How much lower the copies are than the measured frontier estimates that bias; it is taken off twice, once for
+  the copies and once for the measured frontier itself. In simulated studies this alone covered the true frontier near
+  the nominal rate (92 to 96 %; without it 5 to 95 %, with the loss of the chosen configuration drawn afresh 93 to 100 %).
 
-Noise often falls with compute; where there are enough repeated configurations its exponent is estimated (`noise_exponent`).
+Noise often falls with compute; where there are enough repeated configurations its exponent is estimated.
 """
 
 from dataclasses import dataclass, field
@@ -82,7 +82,7 @@ def seed_noise(runs: pd.DataFrame, max_epochs: float = 1.0) -> Noise | None:
     log_c0 = float(np.log(kept["compute"]).mean())
     exponent = _noise_exponent(log_c - log_c0, repeated)
     repeated["residual"] *= np.exp(exponent * (log_c - log_c0))
-    by_arm = {arm: part for arm, part in repeated.groupby("arm", sort=False)}
+    by_arm = dict(iter(repeated.groupby("arm", sort=False)))
     dof = {arm: len(part) - part["configuration"].nunique() for arm, part in by_arm.items()}
     arms = list(pd.unique(kept["arm"]))
     pooled = [arm for arm in arms if dof.get(arm, 0) < POOL_DOF]

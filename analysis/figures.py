@@ -28,10 +28,9 @@ def loss_versus_compute(
         arms: in the order of the study.
     """
     colour, marker, style = colours(arms), markers(arms), styles(arms)
-    for k, arm in enumerate(arms):
+    for arm in arms:
         own, best, law = (t[t["arm"] == arm] for t in (runs, front, fits))
-        nudge = 1.025 ** (k - (len(arms) - 1) / 2)  # arms side by side at a rung
-        ax.scatter(own["compute"] * nudge, own["loss"], s=9, color=colour[arm], alpha=0.28, linewidths=0, zorder=2)
+        ax.scatter(own["compute"], own["loss"], s=9, color=colour[arm], alpha=0.28, linewidths=0, zorder=2)
         if len(law):
             ax.fill_between(
                 law["compute"], law["loss_low"], law["loss_high"], color=colour[arm], alpha=0.13, lw=0, zorder=1
@@ -66,7 +65,7 @@ def loss_versus_compute(
 
 
 def gain_versus_compute(gains: pd.DataFrame, bands: pd.DataFrame, arms: Sequence[str], baseline: str, ax: Axes) -> Axes:
-    """CEG over the baseline: interpolated gains as markers with intervals, the law as a line with its band, the baseline at 1.
+    """CEG over the baseline: interpolated gains as markers with intervals, the law as a line with a band, the baseline at 1.
 
     A gain known only to be larger or smaller than a bound is an open marker at the bound with an arrow.
 
@@ -92,10 +91,11 @@ def gain_versus_compute(gains: pd.DataFrame, bands: pd.DataFrame, arms: Sequence
             low, high = law["ceg_low"].clip(lower=bottom / 10), law["ceg_high"].clip(upper=top * 10)
             ax.fill_between(law["compute"], low, high, color=colour[arm], alpha=0.13, lw=0, zorder=1)
             ax.plot(law["compute"], law["ceg"], color=colour[arm], ls=style[arm], lw=1.6, zorder=3)
-        nudge = 1.05 ** (k - (len(others) - 1) / 2)
+        nudge = 1.07 ** (k - (len(others) - 1) / 2)  # arms side by side at a rung
         for row in own.dropna(subset=["ceg"]).itertuples():
             x = row.compute * nudge
             if row.censored:
+                arrow = {"arrowstyle": "-|>", "color": colour[arm], "lw": 1.3, "shrinkA": 2, "shrinkB": 0}
                 factor = 1.28 if row.censored == ">" else 1 / 1.28
                 ax.annotate("", (x, row.ceg * factor), (x, row.ceg), zorder=4,
                             arrowprops={"arrowstyle": "-|>", "color": colour[arm], "lw": 1.3, "shrinkA": 2, "shrinkB": 0})  # fmt: skip

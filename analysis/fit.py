@@ -64,9 +64,9 @@ def minimise(
 ) -> Solutions:
     """min over theta of sum_i rho_delta(model_i(theta) - y_i), lower <= theta <= upper, for each member of a batch.
 
-    Damped Gauss-Newton with Huber weights (each step minimises a quadratic that lies above the Huber function), damping per
-    member, scaled by the diagonal of H so that the units of the parameters do not matter. A parameter at a bound whose
-    gradient points outward is held there.
+    Damped Gauss-Newton with Huber weights (each step minimises a quadratic that lies above the Huber function), damping
+    per member, scaled by the diagonal of H so that the units of the parameters do not matter. A parameter at a bound
+    whose gradient points outward is held there.
 
     Args:
         model: (theta (b, P), members (b,)) -> log loss (b, n), Jacobian (b, n, P).

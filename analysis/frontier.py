@@ -47,8 +47,8 @@ def configurations(runs: pd.DataFrame, max_epochs: float = 1.0) -> pd.DataFrame:
 def frontier(runs: pd.DataFrame, max_epochs: float = 1.0) -> pd.DataFrame:
     """L_arm(C): the best configuration of each arm at each rung, by mean loss over its seeds.
 
-    The lowest of several noisy losses is a little too low (the winner's curse); the intervals of the gains allow for it,
-    the losses here are as measured.
+    The lowest of several noisy losses is a little too low (the winner's curse); the intervals of the gains allow for
+    it, the losses here are as measured.
 
     Args:
         runs: one row per (arm, run) with arm, compute (FLOP), loss (nats/token); seed or configuration_id,

@@ -1,4 +1,4 @@
-"""How much more compute would the baseline need?  CEG(C) = C_baseline(L_arm(C)) / C, from the points alone and from a law."""
+"""How much more compute would the baseline need?  CEG(C) = C_baseline(L_arm(C)) / C, by the points alone and by a law."""
 
 import warnings
 from collections.abc import Callable, Sequence
@@ -43,7 +43,8 @@ class GainResamples(dict):  # type: ignore[type-arg]
 
     Attributes:
         keys: [arm, method, compute, loss], one row per row of the gain table.
-        log_ceg_BR, log_compute_BR: for each resample, nan where there is none; censored gains go on along the end segment.
+        log_ceg_BR, log_compute_BR: for each resample, nan where there is none; a censored gain goes on along the end
+            segment.
         level: of the intervals.
         p_equal: arm -> p of the test of equal exponents, made when it is asked for.
     """
@@ -197,7 +198,8 @@ def _interpolated(
     if at == "compute":
         of, whose = (own, arm) if reference == "new" else (base, fit.baseline)
         if not of.inside(np.log(target)):
-            note = f"outside the measured compute of {whose} ({flop_text(np.exp(of.first))} to {flop_text(np.exp(of.last))} FLOP)"
+            span = f"{flop_text(np.exp(of.first))} to {flop_text(np.exp(of.last))}"
+            note = f"outside the measured compute of {whose} ({span} FLOP)"
             return {**row, "compute": target, "loss": np.nan, "ceg": np.nan, "note": note}, None, None
     log_compute, loss, log_ceg, bound, censored = _gain_between(base, own, target, at, reference)
     value = bound if censored else log_ceg
@@ -226,7 +228,7 @@ def _interpolated(
 def _gain_between(
     base: Interpolant, own: Interpolant, target: float, at: str, reference: str
 ) -> tuple[float, float, float, float, str]:
-    """ln compute, loss, ln CEG (along the end segments if need be), ln of what the points prove, and how it is censored."""
+    """ln compute, loss, ln CEG (along the end segments if need be), ln of what the points prove, how censored."""
     if at == "loss":
         loss = target
         log_base, flag_base = base.log_c_for(loss)
@@ -294,7 +296,7 @@ def _by_law(fit: JointFit, arm: str, target: float, at: str, reference: str, lev
 def _interval(
     low_B: np.ndarray, high_B: np.ndarray, value: float, level: float, censored: str = ""
 ) -> tuple[float, float]:
-    """Quantiles of resampled ln CEG as a pair of gains that holds the estimate; open on the side that censoring leaves open."""
+    """Quantiles of resampled ln CEG as gains, around the estimate; open on the side that censoring leaves open."""
     tail = (1 - level) / 2
     low = min(float(np.quantile(low_B, tail, method="lower")), value)
     high = max(float(np.quantile(high_B, 1 - tail, method="higher")), value)

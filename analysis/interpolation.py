@@ -1,4 +1,4 @@
-"""Loss as a function of compute, and back, from measured frontier points alone: no law, only straight lines in log compute."""
+"""Loss as a function of compute, and back, from measured points alone: no law, only straight lines in log compute."""
 
 from dataclasses import dataclass
 
@@ -45,9 +45,9 @@ class Interpolant:
         return float(self.loss[k - 1] + share * (self.loss[k] - self.loss[k - 1]))
 
     def log_c_for(self, loss: float) -> tuple[float, str]:
-        """The smallest ln C that reaches a loss, and "" inside, ">" when even the largest compute does not reach it, "<"
-        when the smallest already does better. Beyond the ends the value goes on along the end segment (infinite if that is
-        flat); what is known without it is `last` or `first`.
+        """The smallest ln C that reaches a loss, and "" inside, ">" when even the largest compute does not reach it,
+        "<" when the smallest already does better. Beyond the ends the value goes on along the end segment (infinite if
+        that is flat); what is known without it is `last` or `first`.
         """
         reached = np.flatnonzero(self.loss <= loss)
         if len(self.loss) == 1:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-# Okabe and Ito 2008: distinguishable with every common form of colour blindness. Black is kept for text, yellow is too pale.
+# Okabe and Ito 2008: told apart with every common form of colour blindness. Black is for text, yellow too pale.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 MARKERS = ("o", "s", "D", "^", "v", "P")
 STYLES = ("-", "--", "-.", ":")

@@ -61,9 +61,12 @@ def write_report(
     write(tables, out)
     figures = make_figures(tables, runs, curves, out, level)
     environment = Environment(
-        loader=PackageLoader("algoprogress.analysis", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
+        loader=PackageLoader("algoprogress.analysis", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
         lstrip_blocks=True,
-    )  # fmt: skip
+    )
     shown = tables.shown()
     page = environment.get_template("report.html.j2").render(
         study=tables.study,

@@ -1,4 +1,4 @@
-"""Which runs count towards a conclusion, at which rung of the ladder of compute, and which of them repeat one configuration."""
+"""Which runs count towards a conclusion, at which rung of compute, and which of them repeat one configuration."""
 
 import warnings
 
@@ -7,19 +7,19 @@ import pandas as pd
 
 from algoprogress.analysis.warnings import DuplicateRuns
 
-# What a run produced or where it ran, as against what was asked of it. Two runs that agree in every other column but the
-# seed are one configuration. Used only where there is no `configuration_id`.
+# What a run produced or where it ran, as against what was asked of it. Two runs that agree in every column but these
+# are one configuration. Used only where there is no `configuration_id`.
 FACTS = frozenset(
     "run_id seed loss loss_se train_loss initial_loss bits_per_byte wall_seconds tokens_per_second flop_per_second "
     "peak_memory_bytes device n_threads host python_version torch_version package_version git_sha git_dirty started_at "
-    "ended_at attempt status study epochs_seen val_tokens schema_version rung configuration".split()
+    "ended_at attempt status study epochs_seen val_tokens schema_version rung configuration".split()  # noqa: SIM905 (a list of words reads better)
 )
-RUNG_GAP = 1.25  # runs nearer than this factor in compute share a rung; ladders step by 2 or more, a built model is within a few %
+RUNG_GAP = 1.25  # runs nearer than this factor share a rung; ladders step by 2 or more, true compute is within a few %
 RUNG_WIDTH = 2.0  # a rung wider than this factor is no rung: such runs are put into equal bins of log compute instead
 
 
 def check_runs(runs: pd.DataFrame) -> None:
-    """Raise a ValueError unless `runs` has the columns arm, compute and loss, with positive finite values where status is done."""
+    """Raise a ValueError unless `runs` has columns arm, compute, loss, positive and finite where status is done."""
     if not isinstance(runs, pd.DataFrame):
         raise ValueError(f"Runs must be a DataFrame with columns arm, compute and loss, not {type(runs).__name__}.")
     missing = [c for c in ("arm", "compute", "loss") if c not in runs]
@@ -66,15 +66,15 @@ def usable_runs(runs: pd.DataFrame, max_epochs: float = 1.0) -> pd.DataFrame:
         kept = kept.drop_duplicates()
         if len(kept) < n_before:
             warnings.warn(
-                f"{n_before - len(kept)} rows repeat another row in every column and were counted once; give seeds or run ids "
-                "if they are different runs.",
+                f"{n_before - len(kept)} rows repeat another row in every column and were counted once; give seeds or "
+                "run ids if they are different runs.",
                 DuplicateRuns,
                 stacklevel=3,
             )
     kept = kept.reset_index(drop=True)
     if kept.empty:
         raise ValueError(
-            f"None of the {len(runs)} runs can be used: all are diverged or saw their data more than {max_epochs:g} times."
+            f"None of the {len(runs)} runs can be used: all diverged or saw their data more than {max_epochs:g} times."
         )
     kept["compute"] = kept["compute"].astype(float)
     kept["loss"] = kept["loss"].astype(float)
@@ -82,7 +82,7 @@ def usable_runs(runs: pd.DataFrame, max_epochs: float = 1.0) -> pd.DataFrame:
 
 
 def excluded_runs(runs: pd.DataFrame, max_epochs: float = 1.0) -> pd.DataFrame:
-    """Number of runs per arm by fate: [arm, n_runs, n_used, n_diverged, n_over_one_epoch], in order of first appearance."""
+    """Number of runs per arm by fate: [arm, n_runs, n_used, n_diverged, n_over_one_epoch], in the order given."""
     frame = runs.drop_duplicates(["arm", "run_id"]) if "run_id" in runs else runs
     diverged = frame["status"] != "done" if "status" in frame else pd.Series(False, index=frame.index)
     over = frame["epochs_seen"] > max_epochs + 1e-9 if "epochs_seen" in frame else pd.Series(False, index=frame.index)

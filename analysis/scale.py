@@ -19,8 +19,8 @@ def scale_dependence(gains: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         [arm, slope, slope_low, slope_high, method, law, n_runs, p_equal_exponents, note]. p is that of an F test of
-        nested fits for the law (equal exponents of arm and baseline), and the two-sided share of resampled slopes beyond
-        zero for the interpolated gain.
+        nested fits for the law (equal exponents of arm and baseline), and the two-sided share of resampled slopes
+        beyond zero for the interpolated gain.
     """
     missing = [
         c for c in ("arm", "compute", "loss", "ceg", "method", "law", "n_runs", "censored", "note") if c not in gains

@@ -27,7 +27,8 @@ def simulate_runs(
 
     Args:
         laws: (E, A, alpha) of each arm's best configuration.
-        noise: standard deviation between seeds in nats/token at the first budget; falls as (C / budgets[0])^-noise_exponent.
+        noise: standard deviation between seeds in nats/token at the first budget.
+        noise_exponent: the noise falls as (C / budgets[0])^-noise_exponent.
         sizes, rates: offsets of the configurations tried from the best, in ln; the best itself is at 0.
         penalties: nats/token for one unit of offset squared in size and in rate.
         n_seeds: seeds of every configuration; n_best_seeds: of the one that looks best after that.

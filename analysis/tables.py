@@ -1,4 +1,4 @@
-"""The tables of a study, from its runs: efficiency, scale dependence, frontier, laws, how the arms differ, how they were tuned."""
+"""The tables of a study, from its runs: efficiency, scale dependence, frontier, laws, differences, tuning."""
 
 import warnings
 from collections.abc import Iterator
@@ -146,9 +146,8 @@ def efficiency_table(fit: JointFit, gains: pd.DataFrame) -> pd.DataFrame:
             table[column] = np.nan
     table["n_seeds"] = table["n_seeds"].astype("Int64")  # an arm may lack a rung
     table["n_censored"] = (table["censored"] != "").groupby(table["arm"]).transform("sum").astype(int)
-    columns = (
-        "arm compute loss ceg ceg_low ceg_high method law reference n_runs n_seeds censored n_censored note".split()
-    )
+    columns = ["arm", "compute", "loss", "ceg", "ceg_low", "ceg_high", "method", "law", "reference"]
+    columns += ["n_runs", "n_seeds", "censored", "n_censored", "note"]
     order = {arm: k for k, arm in enumerate(fit.arms)}
     return (
         table.rename(columns={"measured": "loss"})[columns]
@@ -158,7 +157,7 @@ def efficiency_table(fit: JointFit, gains: pd.DataFrame) -> pd.DataFrame:
 
 
 def law_table(fit: JointFit, level: float = 0.95) -> pd.DataFrame:
-    """[arm, law, parameter, estimate, low, high, unit, shared, at_bound, n]: each parameter with its resampled interval."""
+    """[arm, law, parameter, estimate, low, high, unit, shared, at_bound, n]: each with its resampled interval."""
     columns = ["arm", "law", "parameter", "estimate", "low", "high", "unit", "shared", "at_bound", "n"]
     if fit.law is None:
         return pd.DataFrame(columns=columns)
@@ -176,7 +175,7 @@ def law_table(fit: JointFit, level: float = 0.95) -> pd.DataFrame:
 
 
 def arm_table(study: dict[str, Any]) -> pd.DataFrame:
-    """[arm, field, baseline, value]: every field in which an arm differs from the baseline, as stored with the study."""
+    """[arm, field, baseline, value]: every field in which an arm differs from the baseline, as stored."""
     rows = [
         {"arm": arm, "field": field, "baseline": _values(pair["baseline"]), "value": _values(pair["arm"])}
         for arm, fields in study.get("differences", {}).items()
@@ -186,7 +185,7 @@ def arm_table(study: dict[str, Any]) -> pd.DataFrame:
 
 
 def count_table(runs: pd.DataFrame, fit: JointFit, max_epochs: float = 1.0) -> pd.DataFrame:
-    """Runs by fate and how much each arm was searched: configurations, sizes and rates tried, compute, best rate at an edge."""
+    """Runs by fate, and how far each arm was searched: configurations, sizes, rates, compute, best at an edge."""
     counts = excluded_runs(runs, max_epochs)
     kept = usable_runs(runs, max_epochs)
     per_configuration = kept.groupby(["arm", "configuration"], sort=False).size()

@@ -44,7 +44,7 @@ class ArchitectureConfig(Config):
     def preset(cls, preset: str, **fields: Any) -> ArchitectureConfig:
         """A named starting point of this architecture with some fields changed."""
         presets: dict[str, dict[str, Any]] = getattr(cls, "presets", {})
-        if preset not in presets:
+        if not isinstance(preset, str) or preset not in presets:
             raise ValueError(f"unknown preset {preset!r}; known: {', '.join(presets) or 'none'}")
         return cls(**{**presets[preset], **fields})
 

@@ -1,4 +1,4 @@
-"""What every loss law does: fit to runs of one or several arms, predict a loss, give the compute a loss takes, say how sure it is."""
+"""What every loss law does: fit runs of one or several arms, predict a loss, invert it for compute, say how sure it is."""
 
 import warnings
 from abc import ABC, abstractmethod
@@ -23,8 +23,8 @@ DELTA = (
 class LossLaw(ABC):
     """A law L(C), fitted in log loss, for one arm or jointly for several.
 
-    A subclass is one file: its parameters, `log_loss` with its Jacobian, `bounds`, `starts`, `natural`, `invert`. Arrays
-    end in their axes: n points, k parameters of one arm, P free columns of the joint fit, B members of a batch.
+    A subclass is one file: its parameters, `log_loss` with its Jacobian, `bounds`, `starts`, `natural`, `invert`.
+    Arrays end in their axes: n points, k parameters of one arm, P columns of the joint fit, B members of a batch.
 
     Args:
         huber: threshold in log loss; `math.inf` is least squares.
@@ -33,7 +33,8 @@ class LossLaw(ABC):
     Attributes:
         params_: DataFrame, one row per arm, one column per parameter (loss in nats/token, compute in FLOP).
         summary: DataFrame [arm, parameter, estimate, stderr, shared, at_bound], standard errors by Gauss-Newton.
-        diagnostics_: objective, gradient_norm (relative offset), condition, starts_agree, at_bound, n, n_free, E_interval.
+        diagnostics_: objective, gradient_norm (relative offset), condition, starts_agree, at_bound, n, n_free,
+            E_interval (95 % by profile).
     """
 
     name: ClassVar[str]
@@ -70,7 +71,7 @@ class LossLaw(ABC):
 
     @abstractmethod
     def invert(self, w_k: np.ndarray, log_loss: np.ndarray) -> np.ndarray:
-        """x = ln(C / C0) at which the law reaches a log loss: (..., k) and (..., m) to (..., m); inf where it never does."""
+        """x = ln(C / C0) at which the law reaches a log loss: (..., k), (..., m) to (..., m); inf where it never does."""
 
     # ---- fitting ------------------------------------------------------------------------------------------------
 
@@ -138,7 +139,7 @@ class LossLaw(ABC):
             j = self.shareable_index(parameter)
             chosen = self.arms_ if isinstance(arms, str) and arms == "all" else list(arms)
             unknown = [a for a in chosen if a not in self.arms_]
-            if isinstance(arms, str) and arms != "all" or unknown:
+            if (isinstance(arms, str) and arms != "all") or unknown:
                 raise ValueError(
                     f"share[{parameter!r}] is 'all' or a list of arms among {', '.join(self.arms_)}, not {arms!r}."
                 )
@@ -157,7 +158,8 @@ class LossLaw(ABC):
         n = len(frame)
         if n < self.n_free_:
             raise ValueError(
-                f"{n} points can not determine the {self.n_free_} parameters of {self.name} for {len(self.arms_)} arm(s); "
+                f"{n} points can not determine the {self.n_free_} parameters of {self.name} for {len(self.arms_)} "
+                "arm(s); "
                 "share parameters between arms, fix one, or measure more rungs of compute."
             )
         for a, arm in enumerate(self.arms_):
@@ -169,7 +171,8 @@ class LossLaw(ABC):
             n_compute = frame.loc[frame["arm"] == arm, "compute"].nunique()
             if n_compute < len(own):
                 raise ValueError(
-                    f"Arm {arm!r} was measured at {n_compute} compute(s), fewer than its {len(own)} parameters of {self.name}; "
+                    f"Arm {arm!r} was measured at {n_compute} compute(s), fewer than its {len(own)} parameters of "
+                    f"{self.name}; "
                     "measure more rungs, share parameters, or leave the arm out."
                 )
 

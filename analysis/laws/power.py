@@ -8,7 +8,7 @@ START_FRACTIONS = (0.0, 0.2, 0.4, 0.6, 0.8, 0.9, 0.97)  # of the lowest loss: st
 
 
 class PowerLaw(LossLaw):
-    """L(C) = E + A C^-alpha, with 0 <= E < min L and alpha > 0 (Kaplan et al. 2020, with the irreducible loss of Henighan et al. 2020).
+    """L(C) = E + A C^-alpha, with 0 <= E < min L and alpha > 0 (Henighan et al. 2020; Kaplan et al. 2020 without E).
 
     The form worked with is ln L = ln(E + exp(b - alpha x)), x = ln(C / C0) with C0 the geometric mean of the measured
     compute and b = ln A - alpha ln C0, so that b and alpha are nearly uncorrelated.
