@@ -23,17 +23,20 @@ def answer(tables: StudyTables) -> str:
     if at_top.empty:
         return f"No other arm was measured at {flop_text(base['rung'])} FLOP, the largest compute of {fit.baseline}."
     best = at_top.loc[at_top["loss"].idxmin()]
-    return f"{_gain(fit, str(best['arm']), float(base['rung']))} {_scale(tables, str(best['arm']))}"
+    arm, level = str(best["arm"]), tables.gains.attrs["resamples"].level
+    return f"{_gain(fit, arm, float(base['rung']), level)} {_scale(tables, arm)}"
 
 
-def _gain(fit: JointFit, arm: str, compute: float) -> str:
+def _gain(fit: JointFit, arm: str, compute: float, level: float) -> str:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", AnalysisWarning)
-        row = gains_of(fit, compute, method="interpolated", reference="old").iloc
+        row = gains_of(fit, compute, method="interpolated", reference="old", level=level).iloc
         row = next(r for r in (row[k] for k in range(len(fit.arms) - 1)) if r["arm"] == arm)
     where = f"the loss of {fit.baseline} at {flop_text(compute)} FLOP"
     gain = gain_text(row["ceg"], row["ceg_low"], row["ceg_high"])
-    interval = " (95 % interval in brackets)" if "[" in gain else " (no interval: no configuration was repeated)"
+    interval = (
+        f" ({100 * level:g} % interval in brackets)" if "[" in gain else " (no interval: no configuration was repeated)"
+    )
     if np.isnan(row["ceg"]):
         return (
             f"{arm}, the best of the other arms, can not be compared with {fit.baseline} at {flop_text(compute)} FLOP."

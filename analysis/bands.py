@@ -33,7 +33,7 @@ def law_curves(fit: JointFit, level: float = 0.95) -> pd.DataFrame:
 
 def gain_bands(fit: JointFit, level: float = 0.95, reference: Reference = "new") -> pd.DataFrame:
     """The gain by law on a grid over the measured compute: rows of a gain table; empty without a law."""
-    compute = np.geomspace(min(fit.rungs), max(fit.rungs), N_GRID) if len(fit.rungs) > 1 else np.array(fit.rungs)
+    compute = fit.rungs if len(fit.rungs) < 2 else np.geomspace(fit.rungs[0], fit.rungs[-1], N_GRID).tolist()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", AnalysisWarning)  # said already with the table
         return gains_of(fit, compute, method="law", reference=reference, level=level)

@@ -65,7 +65,7 @@ def loss_versus_compute(
 
 
 def gain_versus_compute(gains: pd.DataFrame, bands: pd.DataFrame, arms: Sequence[str], baseline: str, ax: Axes) -> Axes:
-    """CEG over the baseline: interpolated gains as markers with intervals, the law as a line with a band, the baseline at 1.
+    """CEG over the baseline: interpolated gains as markers with intervals, the law with its band, the baseline at 1.
 
     A gain known only to be larger or smaller than a bound is an open marker at the bound with an arrow.
 
@@ -97,8 +97,7 @@ def gain_versus_compute(gains: pd.DataFrame, bands: pd.DataFrame, arms: Sequence
             if row.censored:
                 arrow = {"arrowstyle": "-|>", "color": colour[arm], "lw": 1.3, "shrinkA": 2, "shrinkB": 0}
                 factor = 1.28 if row.censored == ">" else 1 / 1.28
-                ax.annotate("", (x, row.ceg * factor), (x, row.ceg), zorder=4,
-                            arrowprops={"arrowstyle": "-|>", "color": colour[arm], "lw": 1.3, "shrinkA": 2, "shrinkB": 0})  # fmt: skip
+                ax.annotate("", (x, row.ceg * factor), (x, row.ceg), zorder=4, arrowprops=arrow)
             elif np.isfinite(row.ceg_high):
                 ax.plot([x, x], [max(row.ceg_low, bottom / 10), row.ceg_high], color=colour[arm], lw=1.2, zorder=3)
             elif np.isfinite(row.ceg_low):
@@ -192,5 +191,5 @@ def _dress(ax: Axes, x: str, y: str) -> None:
 def _legend(ax: Axes) -> None:
     """Above the axes in one row, where it covers no data."""
     handles, labels = ax.get_legend_handles_labels()
-    ax.legend(handles, labels, loc="lower left", bbox_to_anchor=(0, 1.0), ncols=min(4, max(len(labels), 1)), frameon=False,
-              borderaxespad=0.2, handletextpad=0.5, columnspacing=1.4)  # fmt: skip
+    style = {"frameon": False, "borderaxespad": 0.2, "handletextpad": 0.5, "columnspacing": 1.4}
+    ax.legend(handles, labels, loc="lower left", bbox_to_anchor=(0, 1.0), ncols=min(4, max(len(labels), 1)), **style)

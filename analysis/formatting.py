@@ -34,10 +34,9 @@ def number(value: float, digits: int = 3) -> str:
         return "0"
     if np.isinf(value):
         return "∞" if value > 0 else "-∞"
-    exponent = int(np.floor(np.log10(abs(value) * (1 + 1e-12))))
+    exponent = int(f"{value:.{digits - 1}e}".split("e")[1])  # of the rounded number: 9.996 is 10.0
     if -4 < exponent < 4:
-        rounded = round(value, digits - 1 - exponent)
-        return f"{rounded:,.{max(digits - 1 - exponent, 0)}f}"
+        return f"{round(value, digits - 1 - exponent):,.{max(digits - 1 - exponent, 0)}f}"
     return f"{value:.{digits - 1}e}".replace("e+0", "e").replace("e-0", "e-").replace("e+", "e")
 
 

@@ -34,13 +34,16 @@ def configurations(runs: pd.DataFrame, max_epochs: float = 1.0) -> pd.DataFrame:
         .groupby(["arm_rank", "arm", "rung", "configuration"], sort=True)
         .agg(
             log_c=("log_c", "mean"),
+            least=("compute", "min"),
+            most=("compute", "max"),
             loss=("loss", "mean"),
             n_seeds=("loss", "size"),
             **{c: (c, "first") for c in describe},
         )
         .reset_index()
     )
-    table.insert(3, "compute", np.exp(table.pop("log_c")))
+    least, most, mean = table.pop("least"), table.pop("most"), np.exp(table.pop("log_c"))
+    table.insert(4, "compute", least.where(least == most, mean))  # exact where all runs agree
     return table.drop(columns="arm_rank")
 
 
@@ -58,8 +61,8 @@ def frontier(runs: pd.DataFrame, max_epochs: float = 1.0) -> pd.DataFrame:
     Returns:
         [arm, compute, loss, n_runs, n_seeds, rung, ...]: compute is that of the best configuration (geometric mean),
         n_runs the runs of the arm at the rung, n_seeds the seeds of the best configuration. With a learning_rate column
-        also `at_edge`: the best rate is the lowest or highest tried at its size and rung (a diverged run was tried too),
-        so that a better one may lie beyond.
+        also `at_edge`: the best rate is the lowest or highest tried at its size and rung (a diverged run was tried
+        too), so that a better one may lie beyond.
 
     Example:
         >>> import pandas as pd

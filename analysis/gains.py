@@ -1,4 +1,4 @@
-"""How much more compute would the baseline need?  CEG(C) = C_baseline(L_arm(C)) / C, by the points alone and by a law."""
+"""How much more compute would the baseline need?  CEG(C) = C_baseline(L_arm(C)) / C, by points and by law."""
 
 import warnings
 from collections.abc import Callable, Sequence
@@ -63,8 +63,6 @@ class GainResamples(dict):  # type: ignore[type-arg]
 
     def __deepcopy__(self, memo: dict) -> "GainResamples":
         return self
-
-    __hash__ = object.__hash__
 
     def __eq__(self, other: object) -> bool:
         return self is other

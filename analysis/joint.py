@@ -1,4 +1,4 @@
-"""One set of frontiers, one joint law and one set of resamples for a study: what every gain, slope, table and figure of it shares."""
+"""Frontiers, one joint law and one set of resamples: what every gain, slope, table and figure of a study shares."""
 
 import warnings
 from collections.abc import Mapping, Sequence
@@ -131,11 +131,11 @@ def fit_jointly(
 
 
 def _refit(fit: JointFit) -> np.ndarray:
-    """The law fitted to each resample, with the scatter of the frontiers about the law where seed noise does not explain it.
+    """The law fitted to each resample, with the scatter about the law that seed noise does not explain.
 
     Rungs scatter about any law for more reasons than seeds (the best size or rate lies between those tried). Where the
-    variance of the residuals is larger than that of the resamples by an F test at 5 %, the excess is added to each resample
-    as normal noise; below that it is as likely the noise of the variance.
+    variance of the residuals is larger than that of the resamples by an F test at 5 %, the excess is added to each
+    resample as normal noise; below that it is as likely the noise of the variance.
     """
     from scipy.stats import f
 

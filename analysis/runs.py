@@ -10,9 +10,20 @@ from algoprogress.analysis.warnings import DuplicateRuns
 # What a run produced or where it ran, as against what was asked of it. Two runs that agree in every column but these
 # are one configuration. Used only where there is no `configuration_id`.
 FACTS = frozenset(
-    "run_id seed loss loss_se train_loss initial_loss bits_per_byte wall_seconds tokens_per_second flop_per_second "
-    "peak_memory_bytes device n_threads host python_version torch_version package_version git_sha git_dirty started_at "
-    "ended_at attempt status study epochs_seen val_tokens schema_version rung configuration".split()  # noqa: SIM905 (a list of words reads better)
+    [
+        *("run_id", "seed", "study", "status", "schema_version", "rung", "configuration"),
+        *("loss", "loss_se", "train_loss", "initial_loss", "bits_per_byte", "epochs_seen", "val_tokens"),
+        *(
+            "wall_seconds",
+            "tokens_per_second",
+            "flop_per_second",
+            "peak_memory_bytes",
+            "started_at",
+            "ended_at",
+            "attempt",
+        ),
+        *("device", "n_threads", "host", "python_version", "torch_version", "package_version", "git_sha", "git_dirty"),
+    ]
 )
 RUNG_GAP = 1.25  # runs nearer than this factor share a rung; ladders step by 2 or more, true compute is within a few %
 RUNG_WIDTH = 2.0  # a rung wider than this factor is no rung: such runs are put into equal bins of log compute instead

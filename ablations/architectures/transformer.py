@@ -147,15 +147,16 @@ class Attention(nn.Module):
         self.out = nn.Linear(c.width, c.width, bias=c.bias)
         self.rotary = c.position == "rotary"
         if self.rotary:
-            self.register_buffer("turns", rotations(context, c.head_dim), persistent=False)
+            # as real pairs: Module.to(dtype) would make a complex buffer real
+            turns = torch.view_as_real(rotations(context, c.head_dim))
+            self.register_buffer("turns", turns, persistent=False)
 
     def forward(self, x_BTD: Tensor) -> Tensor:
         (B, T, D), H = x_BTD.shape, self.n_heads
         qk_BTHK, v = self.qkv(x_BTD).view(B, T, 3 * self.n_heads, D // self.n_heads).split([2 * H, H], dim=2)
         if self.rotary:
-            qk_BTHK = rotate(qk_BTHK.float() if qk_BTHK.dtype == torch.bfloat16 else qk_BTHK, self.turns[:T]).to(
-                v.dtype
-            )
+            turns_T1K = torch.view_as_complex(self.turns[:T])
+            qk_BTHK = rotate(qk_BTHK.float() if qk_BTHK.dtype == torch.bfloat16 else qk_BTHK, turns_T1K).to(v.dtype)
         q, k, v = (x.transpose(1, 2) for x in (*qk_BTHK.chunk(2, dim=2), v))
         dropout = self.dropout if self.training else 0.0
         kernel = sdpa_kernel(SDPBackend.MATH) if _math_attention.get() else contextlib.nullcontext()

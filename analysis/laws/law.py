@@ -1,4 +1,4 @@
-"""What every loss law does: fit runs of one or several arms, predict a loss, invert it for compute, say how sure it is."""
+"""What every loss law does: fit runs of one or several arms, predict, invert, say how sure it is."""
 
 import warnings
 from abc import ABC, abstractmethod
@@ -71,7 +71,7 @@ class LossLaw(ABC):
 
     @abstractmethod
     def invert(self, w_k: np.ndarray, log_loss: np.ndarray) -> np.ndarray:
-        """x = ln(C / C0) at which the law reaches a log loss: (..., k), (..., m) to (..., m); inf where it never does."""
+        """x = ln(C / C0) at which the law reaches a log loss: (..., k), (..., m) to (..., m); inf if never."""
 
     # ---- fitting ------------------------------------------------------------------------------------------------
 
@@ -331,8 +331,8 @@ class LossLaw(ABC):
 
     def predict(self, compute: Any, arm: str | None = None, theta: np.ndarray | None = None) -> np.ndarray:
         """L(C) in nats/token at compute in FLOP; with resampled `theta` (B, P) the result is (B, m)."""
-        x = np.log(np.asarray(compute, float)) - self.log_c0_
         w = self._w(arm, theta)
+        x = np.log(np.asarray(compute, float)) - self.log_c0_
         w_mk = np.repeat(w[..., None, :], x.size, axis=-2)
         return np.exp(self.log_loss(w_mk, np.atleast_1d(x))[0]).reshape((*w.shape[:-1], *x.shape))
 

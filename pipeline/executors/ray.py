@@ -30,6 +30,7 @@ ENVIRONMENT = {
 # On Linux this value makes Ray bind every socket to 127.0.0.1; without it most listen on all interfaces.
 LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 PREFIX = "algoprogress-ray-"
+TOKEN = secrets.token_hex(32)  # one for the life of this process: Ray reads it once
 OBJECT_STORE_BYTES = 100 * 2**20  # the least that Ray likes: tasks and outcomes are small, tokens are memory-mapped
 
 
@@ -47,7 +48,7 @@ class RayExecutor:
         options: dict[str, Any] = {"address": address, "log_to_driver": False, "logging_level": "error"}
         if address == "local":
             # a token of its own: other users of this machine cannot use the cluster, and the home folder is left alone
-            os.environ.update(LOOPBACK | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)})
+            os.environ.update(LOOPBACK | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN})
             sweep_up()
             self._folder = tempfile.TemporaryDirectory(prefix=f"{PREFIX}{os.getpid()}-", dir=_short_folder())
             options |= {

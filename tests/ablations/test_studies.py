@@ -1,0 +1,127 @@
+"""Every built-in study can be planned: it asks a question, names its baseline, and costs what its ladder says."""
+
+import json
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from algoprogress.ablations.allocation import isoflop
+from algoprogress.ablations.spec import RunSpec
+from algoprogress.ablations.study import Study, question, refine, studies
+
+every = pytest.mark.parametrize("name", list(studies))
+
+
+def resolved(name: str) -> Study:
+    """The study with its corpus given a content, as planning does."""
+    study = studies[name]()
+    arms = {
+        arm: tuple(
+            e.model_copy(
+                update={
+                    "spec": e.spec.model_copy(
+                        update={"data": e.spec.data.model_copy(update={"corpus_sha256": "ab" * 32})}
+                    )
+                }
+            )
+            for e in entries
+        )
+        for arm, entries in study.arms.items()
+    }
+    return study.model_copy(update={"arms": arms})
+
+
+@every
+def test_a_study_has_the_name_it_is_registered_under_and_asks_a_question(name):
+    study = studies[name]()
+    assert study.name == name
+    assert study.question == question(studies[name])
+    assert "?" in study.question
+    assert study.baseline in study.arms
+    assert len(study.arms) > 1
+
+
+@every
+def test_a_study_is_built_the_same_each_time(name):
+    assert studies[name]() == studies[name]()
+    assert list(resolved(name).specs()) == list(resolved(name).specs())
+
+
+@every
+def test_no_arm_trains_a_run_twice(name):
+    for entries in resolved(name).arms.values():
+        assert len({e.spec.run_id for e in entries}) == len(entries)
+
+
+@every
+def test_true_compute_is_near_the_budget(name):
+    for arm, entry in studies[name]().entries():
+        if entry.compute_budget is not None:
+            assert entry.spec.compute == pytest.approx(entry.compute_budget, rel=0.1), arm
+
+
+@every
+def test_every_arm_has_the_budgets_of_the_baseline(name):
+    # a gain at a budget that only one of the two has would be an extrapolation
+    study = studies[name]()
+    budgets = {arm: {e.compute_budget for e in entries} for arm, entries in study.arms.items()}
+    assert all(found == budgets[study.baseline] for found in budgets.values())
+
+
+@every
+def test_tokens_are_those_of_the_isoflop_row(name):
+    for _, e in studies[name]().entries():
+        if e.compute_budget is not None:
+            data = e.spec.data
+            (row,) = isoflop(
+                e.compute_budget, [e.spec.architecture], data.vocab_size, data.context, e.spec.batch_tokens
+            )
+            assert e.spec.tokens == row.tokens
+
+
+@every
+def test_every_run_is_validated_on_the_same_tokens(name):
+    specs = [e.spec for _, e in studies[name]().entries()]
+    assert len({s.evaluation.tokens for s in specs}) == 1
+    assert len({(s.data.corpus, s.data.tokenizer) for s in specs}) == 1
+
+
+@every
+def test_what_is_stored_is_json(name):
+    stored = resolved(name).stored()
+    assert json.loads(json.dumps(stored, allow_nan=False)) == stored
+    assert set(stored["differences"]) == set(stored["arms"]) - {stored["baseline"]}
+    assert all(stored["differences"].values()), "every arm differs from the baseline in something"
+
+
+@every
+def test_every_spec_survives_a_round_trip(name):
+    for run_id, spec in resolved(name).specs().items():
+        assert RunSpec.model_validate_json(spec.model_dump_json()).run_id == run_id
+
+
+@every
+def test_a_sweep_ends_when_every_loss_is_known(name):
+    study, known = resolved(name), dict[str, float]()
+    for _ in range(20):
+        now = refine(study, known)
+        if known.keys() >= now.specs().keys():
+            break
+        known |= {run_id: spec.learning_rate for run_id, spec in now.specs().items()}
+    assert known.keys() == now.specs().keys()
+    assert len(now.specs()) <= 5 * len(study.specs())
+
+
+@every
+def test_every_model_starts_near_guessing(name):
+    # wider than the 5 % of the presets: a study may choose a larger start for small models
+    for spec in {repr(e.spec.architecture): e.spec for _, e in studies[name]().entries()}.values():
+        vocab_size, context = spec.data.vocab_size, spec.data.context
+        torch.manual_seed(0)
+        model = spec.architecture.build(vocab_size, context)
+        x, y = torch.randint(vocab_size, (2, 4, context), generator=torch.Generator().manual_seed(1))
+        with torch.no_grad():
+            loss = F.cross_entropy(model(x)[0].flatten(0, 1), y.flatten())
+        assert loss.item() == pytest.approx(math.log(vocab_size), rel=0.1), spec.architecture

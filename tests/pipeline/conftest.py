@@ -1,0 +1,90 @@
+"""A small corpus on disk, opened once, and specs that train on it in a second."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def text_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """300 documents of made-up words drawn from a Zipf law: learnable, and the same everywhere."""
+    rng = random.Random(0)
+    words = ["".join(rng.choices("etaoinshr", k=rng.randint(2, 6))) for _ in range(40)]
+    weights = [1 / (i + 1) for i in range(len(words))]
+    path = tmp_path_factory.mktemp("corpus") / "words.txt"
+    documents = (" ".join(rng.choices(words, weights, k=rng.randint(150, 400))) for _ in range(300))
+    path.write_text("<|endoftext|>".join(documents), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _cache(tmp_path_factory: pytest.TempPathFactory):
+    """No test reads or fills the user's own cache."""
+    patch = pytest.MonkeyPatch()
+    patch.setenv("ALGOPROGRESS_CACHE", str(tmp_path_factory.mktemp("cache")))
+    yield
+    patch.undo()
+
+
+@pytest.fixture(scope="session")
+def tokens(text_file: Path, _cache: None):
+    from algoprogress.pipeline.data import open_tokens
+
+    return open_tokens(str(text_file))
+
+
+@pytest.fixture
+def make_spec(text_file: Path, tokens):
+    """A RunSpec of half a second: tiny model, 40 steps of 256 tokens."""
+    from algoprogress.ablations.spec import RunSpec
+
+    def make(architecture: str = "transformer", dropout: float = 0.0, **changes):
+        body = {
+            "transformer": {"name": "transformer", "preset": "modern", "width": 16, "n_layers": 1},
+            "lstm": {"name": "lstm", "width": 16},
+        }[architecture]
+        fields = {
+            "architecture": {**body, "dropout": dropout},
+            "tokens": 40 * 256,
+            "batch_tokens": 256,
+            "learning_rate": 0.02,
+            "data": {"corpus": str(text_file), "corpus_sha256": tokens.corpus_sha256, "context": 32},
+            "evaluation": {"tokens": 1024},
+        }
+        return RunSpec.model_validate({**fields, **changes})
+
+    return make
+
+
+@pytest.fixture
+def tiny_study(text_file: Path):
+    """Two arms, two budgets, two seeds: eight runs of half a second on the small corpus."""
+    from algoprogress.ablations.study_file import load
+
+    path = text_file.with_name("tiny.yaml")
+    path.write_text(
+        f"""
+name: tiny
+question: Does a study of eight runs of half a second work?
+baseline: lstm
+common:
+  data: {{corpus: {text_file}, context: 32}}
+  batch_tokens: 256
+  learning_rate: 0.02
+  evaluation: {{tokens: 1024}}
+arms:
+  lstm:
+    architecture: {{name: lstm, width: 16}}
+    compute: [2e8, 4e8]
+    cross: {{seed: [0, 1]}}
+  modern:
+    architecture: {{preset: modern, width: 16, n_layers: 1}}
+    compute: [2e8, 4e8]
+    cross: {{seed: [0, 1]}}
+""",
+        encoding="utf-8",
+    )
+    return load(path)

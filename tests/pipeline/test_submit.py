@@ -1,0 +1,296 @@
+"""A study from nothing to a full store, whatever happens on the way."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from algoprogress.ablations.study import Sweep
+from algoprogress.pipeline import executors
+from algoprogress.pipeline.executors.inline import InlineExecutor
+from algoprogress.pipeline.executors.process import ProcessExecutor
+from algoprogress.pipeline.plan import refined, resolve
+from algoprogress.pipeline.progress import PlainProgress, Progress
+from algoprogress.pipeline.submit import submit
+from algoprogress.results import Store
+
+SCIENCE = ["loss", "loss_se", "train_loss", "initial_loss", "compute", "tokens", "n_params", "status", "bits_per_byte"]
+
+
+def run(study, store, executor="inline", progress=None, **options):
+    return submit(resolve(study), store, lambda: executors.make(executor, slots=2), progress or Progress(), **options)
+
+
+def science(store):
+    return store.runs("tiny", status=None).set_index("run_id")[SCIENCE].sort_index()
+
+
+@pytest.fixture(scope="module")
+def ray_is_ours():
+    """Ray prints and pins to its first environment: one cluster after the other in this process is fine."""
+    yield
+    import ray
+
+    assert not ray.is_initialized()
+
+
+@pytest.fixture
+def expected(tiny_study, tmp_path):
+    store = Store(tmp_path / "expected")
+    run(tiny_study, store)
+    return science(store)
+
+
+@pytest.mark.parametrize("executor", ["process", "ray"])
+def test_every_executor_gives_the_records_of_the_inline_one(tiny_study, tmp_path, expected, executor, ray_is_ours):
+    store = Store(tmp_path / executor)
+    summary = run(tiny_study, store, executor)
+    assert summary.trained == 8
+    assert not summary.failed
+    assert science(store).equals(expected)
+    assert store.verify("tiny").empty
+    assert not list(Path(store.url).rglob("*.tmp"))
+    assert not list((Path(store.url) / "active").iterdir())
+
+
+def test_submitting_again_trains_nothing_and_starts_no_executor(tiny_study, tmp_path):
+    store = Store(tmp_path)
+    run(tiny_study, store)
+
+    def never():
+        raise AssertionError("an executor was started for nothing")
+
+    summary = submit(resolve(tiny_study), store, never, Progress())
+    assert summary.trained == 0
+
+
+def test_runs_go_longest_first_and_equal_specs_train_once(tiny_study, tmp_path):
+    arms = {**tiny_study.arms, "twin": tiny_study.arms["lstm"]}
+    study = tiny_study.model_copy(update={"arms": arms})
+    order = []
+
+    class Recorder(InlineExecutor):
+        def start(self, task):
+            order.append(task.run_id)
+            super().start(task)
+
+    store = Store(tmp_path)
+    submit(resolve(study), store, Recorder, Progress())
+    specs = resolve(study).specs()
+    cost = [specs[run_id].compute for run_id in order]
+    assert len(order) == 8
+    assert cost == sorted(cost, reverse=True)
+    assert len(store.runs("tiny")) == 12  # the twins' rows stand under both arms
+
+
+def test_a_sweep_goes_on_until_the_best_rate_is_inside_and_then_repeats_it(tiny_study, tmp_path):
+    arms = {
+        arm: tuple(
+            entry.model_copy(update={"spec": entry.spec.model_copy(update={"learning_rate": rate})})
+            for entry in entries
+            if entry.spec.seed == 0 and entry.compute_budget == 2e8
+            for rate in (1e-5, 2e-5)  # far too small: the best is always the largest
+        )
+        for arm, entries in tiny_study.arms.items()
+    }
+    study = resolve(tiny_study.model_copy(update={"arms": arms, "sweep": Sweep(extensions=2, factor=4.0, seeds=2)}))
+    store = Store(tmp_path)
+    summary = run(study, store)
+    rates = store.runs("tiny").groupby("arm").learning_rate.unique().map(sorted)
+    for arm in ("lstm", "modern"):
+        assert rates[arm] == pytest.approx([1e-5, 2e-5, 8e-5, 32e-5])
+    assert (store.runs("tiny").groupby("arm").seed.nunique() == 2).all()
+    assert summary.trained == 10
+    assert run(study, store).trained == 0
+    assert len(list(refined(store, study).entries())) == 10
+
+
+def test_an_error_of_the_code_is_kept_with_its_traceback_and_not_retried(tiny_study, tmp_path, capsys):
+    entries = tiny_study.arms["lstm"]
+    broken = entries[0].spec.model_copy(
+        update={"data": entries[0].spec.data.model_copy(update={"corpus_sha256": "0" * 64})}
+    )
+    arms = {**tiny_study.arms, "lstm": (entries[0].model_copy(update={"spec": broken}), *entries[1:])}
+    store, study = Store(tmp_path), tiny_study.model_copy(update={"arms": arms})
+    summary = run(study, store, progress=PlainProgress("tiny"))
+    assert list(summary.failed) == [broken.run_id]
+    assert summary.trained == 7  # the others go on
+    failures = store.failures()
+    assert failures["class"].tolist() == ["failed"]
+    assert "Traceback" in failures.traceback[0]
+    assert "failed" in capsys.readouterr().err
+    again = run(study, store)
+    assert again.trained == 0
+    assert "--retry-failed" in again.failed[broken.run_id]
+    assert len(store.failures()) == 1
+    run(study, store, retry_failed=True)
+    assert len(store.failures()) == 2
+
+
+def test_a_worker_that_is_killed_is_replaced_and_its_run_is_trained_again(tiny_study, tmp_path, expected):
+    store, killed = Store(tmp_path / "killed"), []
+
+    class Killer(Progress):
+        def beats(self, active):
+            for beat in active.values():
+                if len(killed) < 2:
+                    killed.append(beat["run_id"])
+                    os.kill(beat["pid"], signal.SIGKILL)
+
+    study = slow(tiny_study)
+    summary = submit(resolve(study), store, lambda: ProcessExecutor(2), Killer())
+    assert len(killed) == 2
+    assert not summary.failed
+    assert set(store.failures()["class"]) == {"infra"}
+    assert len(store.runs("tiny")) == 8
+    assert store.verify("tiny").empty
+
+
+def test_a_worker_that_is_killed_under_ray_is_replaced(tiny_study, tmp_path, ray_is_ours):
+    store, killed = Store(tmp_path), []
+
+    class Killer(Progress):
+        def beats(self, active):
+            for beat in active.values():
+                if len(killed) < 1:
+                    killed.append(beat["run_id"])
+                    os.kill(beat["pid"], signal.SIGKILL)
+
+    summary = run(slow(tiny_study), store, "ray", Killer())
+    assert killed
+    assert not summary.failed
+    assert set(store.failures()["class"]) == {"infra"}
+    assert len(store.runs("tiny")) == 8
+
+
+def slow(study, factor=12):
+    """The same study with longer runs, so that there is something to interrupt."""
+
+    def longer(entry):
+        return entry.model_copy(update={"spec": entry.spec.model_copy(update={"tokens": factor * entry.spec.tokens})})
+
+    return study.model_copy(update={"arms": {a: tuple(map(longer, e)) for a, e in study.arms.items()}})
+
+
+@pytest.mark.parametrize("executor", ["process", "ray"])
+def test_a_run_over_its_time_limit_is_stopped_by_force(tiny_study, tmp_path, executor):
+    study = slow(tiny_study, 2000)
+    arms = {"lstm": study.arms["lstm"][:1]}
+    store = Store(tmp_path)
+    begun = time.monotonic()
+    summary = run(study.model_copy(update={"arms": arms}), store, executor, time_limit=2.0)
+    assert time.monotonic() - begun < 60
+    assert list(summary.failed.values()) == ["stopped after its time limit"]
+    assert store.failures()["class"].tolist() == ["timeout"]
+    assert store.active().empty
+
+
+def test_a_diverged_run_is_kept_and_not_a_failure(tiny_study, tmp_path):
+    from algoprogress.ablations.optimizers.sgd import SGD
+
+    entry = tiny_study.arms["lstm"][0]
+    spec = entry.spec.model_copy(update={"optimizer": SGD(), "learning_rate": 1e6, "clip": None})
+    study = tiny_study.model_copy(update={"arms": {"lstm": (entry.model_copy(update={"spec": spec}),)}})
+    store = Store(tmp_path)
+    summary = run(study, store)
+    assert (summary.trained, summary.diverged, summary.failed) == (1, 1, {})
+    assert store.runs("tiny").empty
+    assert store.runs("tiny", status="diverged").loss.notna().all()
+    assert run(study, store).trained == 0
+
+
+def test_a_corrupt_run_is_set_aside_and_trained_again(tiny_study, tmp_path, recwarn):
+    store = Store(tmp_path)
+    run(tiny_study, store)
+    before = science(store)
+    path = next((tmp_path / "runs").glob("*.parquet"))
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(bytes(data))
+    summary = run(tiny_study, store)
+    assert summary.trained == 1
+    assert science(store).equals(before)
+    assert list((tmp_path / "quarantine").glob("*.txt"))
+
+
+DRIVER = """
+import sys
+from algoprogress.pipeline.cli import main
+sys.argv = ["algoprogress", "submit", sys.argv[1], "--store", sys.argv[2], "--executor", sys.argv[3], "--slots", "2"]
+main()
+"""
+
+
+@pytest.mark.parametrize("executor", ["process", "ray"])
+def test_a_driver_that_is_killed_loses_only_what_was_in_training(tiny_study, text_file, tmp_path, executor):
+    file = tmp_path / "slow.yaml"
+    body = text_file.with_name("tiny.yaml").read_text()
+    file.write_text(body.replace("compute: [2e8, 4e8]", "compute: [2e9, 4e9]"))
+    store = Store(tmp_path / "store")
+    command = [sys.executable, "-c", DRIVER, str(file), store.url, executor]
+    driver = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 90
+    while len(store.run_ids()) < 3 and time.monotonic() < deadline and driver.poll() is None:
+        time.sleep(0.2)
+    workers = psutil.Process(driver.pid).children(recursive=True)
+    driver.send_signal(signal.SIGKILL)
+    driver.wait()
+    done = store.run_ids()
+    assert 3 <= len(done) < 8
+    again = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+    assert again.returncode == 0, again.stderr
+    trained = int(again.stderr.split(" runs trained")[0].rsplit(" ", 1)[-1])
+    assert trained <= 8 - len(done)
+    assert len(store.run_ids()) == 8
+    assert store.verify("tiny").empty
+    assert not list(Path(store.url).rglob("*.tmp"))
+    assert not list((Path(store.url) / "active").iterdir())
+    _, alive = psutil.wait_procs(workers, timeout=20)
+    assert not [p for p in alive if p.status() != psutil.STATUS_ZOMBIE]
+
+
+def test_nothing_listens_beyond_loopback_and_no_process_stays(tiny_study, tmp_path, ray_is_ours):
+    before = {p.pid for p in psutil.process_iter()}
+    heard = set()
+
+    class Listener(Progress):
+        def beats(self, active):
+            mine = {p.pid for p in psutil.Process().children(recursive=True)} | {os.getpid()}
+            for connection in psutil.net_connections("tcp"):
+                if connection.pid in mine and connection.status == psutil.CONN_LISTEN:
+                    heard.add(connection.laddr.ip)
+
+    run(slow(tiny_study, 4), Store(tmp_path), "ray", Listener())
+    assert heard
+    assert heard <= {"127.0.0.1", "::1"}
+    time.sleep(1)
+    left = [p for p in psutil.process_iter(["cmdline"]) if p.pid not in before]
+    assert not [p for p in left if "ray" in " ".join(p.info["cmdline"] or [])]
+
+
+def test_a_store_that_cannot_be_written_is_refused_before_anything_starts(tiny_study, tmp_path):
+    from algoprogress.results import StoreError
+
+    blocked = tmp_path / "file"
+    blocked.write_text("in the way")
+    with pytest.raises(StoreError, match="file"):
+        run(tiny_study, Store(blocked / "store"))
+
+
+def test_what_the_worker_sends_is_plain_data(tiny_study, tmp_path):
+    from algoprogress.pipeline.worker import Task, work
+
+    spec = resolve(tiny_study).arms["lstm"][0].spec
+    task = Task(spec.run_id, spec.model_dump(mode="json"), str(tmp_path)).plain()
+    assert json.loads(json.dumps(task)) == task
+    outcome = work(task)
+    assert json.loads(json.dumps(outcome))["status"] == "done"
+    assert work(task)["status"] == "present"  # first wins
