@@ -180,6 +180,21 @@ def _refine_rung(rung: list[Entry], sweep: Sweep, losses: Mapping[str, float]) -
     return added
 
 
+def most_added(study: Study) -> int:
+    """The largest number of trainings that the study's sweep can add to its grid."""
+    if study.sweep is None:
+        return 0
+    total = 0
+    for entries in study.arms.values():
+        rungs: dict[float | None, set[float]] = {}
+        for entry in entries:
+            rungs.setdefault(entry.compute_budget, set()).add(entry.spec.learning_rate)
+        for budget, rates in rungs.items():
+            total += study.sweep.extensions if len(rates) > 1 else 0
+            total += study.sweep.seeds - 1 if budget is None or budget <= study.sweep.seeds_up_to else 0
+    return total
+
+
 def _same_but_rate(a: RunSpec, b: RunSpec) -> bool:
     return a.model_copy(update={"learning_rate": b.learning_rate}) == b
 

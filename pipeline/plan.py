@@ -19,7 +19,7 @@ from typing import Any
 import pandas as pd
 
 from algoprogress.ablations.spec import Data, RunSpec
-from algoprogress.ablations.study import Study, flatten, refine
+from algoprogress.ablations.study import Study, flatten, most_added, refine
 from algoprogress.pipeline.corpora.cache import cache_root
 from algoprogress.pipeline.data import default_corpus, open_tokens
 from algoprogress.pipeline.data import resolve as resolve_corpus
@@ -84,6 +84,7 @@ class Plan:
 
     rows: pd.DataFrame
     slots: int
+    may_add: int = 0  # runs that the sweep may still add, at most
 
     @property
     def pending(self) -> pd.DataFrame:
@@ -114,6 +115,7 @@ class Plan:
             "wall_hours_low": self.wall_seconds * (1 - SPREAD) / 3600,
             "wall_hours_high": self.wall_seconds * (1 + SPREAD) / 3600,
             "slots": self.slots,
+            "sweep_may_add": self.may_add,
         }
 
 
@@ -125,7 +127,8 @@ def plan(study: Study, store: Store, slots: int | None = None) -> Plan:
         store: says what is done.
         slots: runs at once; the machine's cores by default.
     """
-    study = refined(store, study)
+    grid = study
+    study = refined(store, grid)
     done = store.run_ids()
     failed = set(store.failures().get("run_id", [])) - done
     active = set(store.active().get("run_id", [])) - done
@@ -151,7 +154,8 @@ def plan(study: Study, store: Store, slots: int | None = None) -> Plan:
             }
         )
     calibration.save()
-    return Plan(pd.DataFrame(rows), slots or os.cpu_count() or 1)
+    may_add = most_added(grid) - (len(list(study.entries())) - len(list(grid.entries())))
+    return Plan(pd.DataFrame(rows), slots or os.cpu_count() or 1, may_add)
 
 
 class Calibration:

@@ -1,8 +1,8 @@
-"""LSTM against Transformer on a five-minute ladder: the study behind `make demo`."""
+"""LSTM against Transformer on a five-minute ladder: the study behind `make demo`, and a wider one that checks it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
 
 from algoprogress.ablations.allocation import isoflop
 from algoprogress.ablations.architectures import ArchitectureConfig
@@ -23,7 +23,7 @@ LADDER = {1e11: 512, 3e11: 512, 1e12: 1024, 3e12: 2048}
 # N(0, .02), the usual start, is ten times too small for models this narrow: either Transformer learns faster from these
 INIT = {"init": "xavier", "init_std": 0.1}
 
-Size = tuple[ArchitectureConfig, Sequence[float]]  # a model and the learning rates tried on it
+Ladder = dict[float, tuple[ArchitectureConfig, float]]  # budget -> model, and the middle of the rates tried on it
 
 
 def transformer(preset: str, width: int, n_layers: int) -> ArchitectureConfig:
@@ -31,11 +31,13 @@ def transformer(preset: str, width: int, n_layers: int) -> ArchitectureConfig:
 
 
 def arm(
-    ladder: dict[float, list[Size]],
+    ladder: Ladder,
     optimizer: OptimizerConfig,
     schedule: ScheduleConfig,
     evaluation: Evaluation,
+    sweep_up_to: float,
 ) -> tuple[Entry, ...]:
+    """One model a budget; three rates, a factor 2 apart, up to the largest budget that is swept, and one beyond it."""
     return tuple(
         Entry(
             spec=RunSpec(
@@ -50,67 +52,54 @@ def arm(
             ),
             compute_budget=budget,
         )
-        for budget, sizes in ladder.items()
-        for model, rates in sizes
+        for budget, (model, middle) in ladder.items()
         for row in isoflop(budget, [model], DATA.vocab_size, DATA.context, LADDER[budget])
-        for rate in rates
+        for rate in ([middle / 2, middle, middle * 2] if budget <= sweep_up_to else [middle])
     )
+
+
+def arms(sweep_up_to: float) -> dict[str, tuple[Entry, ...]]:
+    reset = Evaluation(tokens=VALIDATION_TOKENS)
+    carry = Evaluation(tokens=VALIDATION_TOKENS, state="carry")
+    lstm: Ladder = {
+        1e11: (LSTM(width=48), 0.04),
+        3e11: (LSTM(width=64), 0.02),
+        1e12: (LSTM(width=64), 0.01),
+        3e12: (LSTM(width=96), 0.01),
+    }
+    retro: Ladder = {
+        1e11: (transformer("retro", 32, 1), 0.01),
+        3e11: (transformer("retro", 48, 1), 0.01),
+        1e12: (transformer("retro", 48, 2), 0.01),
+        3e12: (transformer("retro", 64, 2), 0.01),
+    }
+    modern: Ladder = {
+        1e11: (transformer("modern", 32, 1), 0.01),
+        3e11: (transformer("modern", 48, 1), 0.005),
+        1e12: (transformer("modern", 48, 2), 0.005),
+        3e12: (transformer("modern", 64, 2), 0.005),
+    }
+    by_sgd: Ladder = {budget: (model, 0.125) for budget, (model, _) in modern.items()}
+    return {
+        "lstm": arm(lstm, AdamW(), Cosine(), carry, sweep_up_to),
+        "retro": arm(retro, Adam(), InverseSqrt(), reset, sweep_up_to),
+        "modern": arm(modern, AdamW(), Cosine(), reset, sweep_up_to),
+        "modern_sgd": arm(by_sgd, Momentum(), Cosine(), reset, sweep_up_to),
+    }
 
 
 @studies.register("demo")
 def demo() -> Study:
     """Is the Transformer's gain in compute over the LSTM a constant factor, or does it grow with compute?
 
-    Sizes and rates are the best few of wider sweeps at the two smaller budgets; where the best rate still sits at an
-    edge, the sweep goes on by itself.
+    Every arm's rate is swept at the smallest budget; above it stands the best rate of `demo_wide`.
     """
-    reset = Evaluation(tokens=VALIDATION_TOKENS)
-    carry = Evaluation(tokens=VALIDATION_TOKENS, state="carry")
-    arms = {
-        "lstm": arm(
-            {
-                1e11: [(LSTM(width=48), (0.02, 0.04, 0.08))],
-                3e11: [(LSTM(width=64), (0.01, 0.02))],
-                1e12: [(LSTM(width=64), (0.01,))],
-                3e12: [(LSTM(width=128), (0.01,))],
-            },
-            AdamW(),
-            Cosine(),
-            carry,
-        ),
-        "retro": arm(
-            {
-                1e11: [(transformer("retro", 32, 1), (0.01, 0.02, 0.04))],
-                3e11: [(transformer("retro", 48, 1), (0.01, 0.02))],
-                1e12: [(transformer("retro", 48, 2), (0.01,))],
-                3e12: [(transformer("retro", 64, 2), (0.007,))],
-            },
-            Adam(),
-            InverseSqrt(),
-            reset,
-        ),
-        "modern": arm(
-            {
-                1e11: [(transformer("modern", 32, 1), (0.005, 0.01, 0.02))],
-                3e11: [(transformer("modern", 48, 1), (0.005, 0.01))],
-                1e12: [(transformer("modern", 48, 2), (0.01,))],
-                3e12: [(transformer("modern", 64, 2), (0.007,))],
-            },
-            AdamW(),
-            Cosine(),
-            reset,
-        ),
-        "modern_sgd": arm(
-            {
-                1e11: [(transformer("modern", 32, 1), (0.125, 0.25, 0.5))],
-                3e11: [(transformer("modern", 48, 1), (0.125, 0.25))],
-                1e12: [(transformer("modern", 48, 2), (0.125,))],
-                3e12: [(transformer("modern", 64, 2), (0.125,))],
-            },
-            Momentum(),
-            Cosine(),
-            reset,
-        ),
-    }
     sweep = Sweep(extensions=1, seeds=2, seeds_up_to=1e11)
-    return Study(name="demo", question=question(demo), baseline="lstm", arms=arms, sweep=sweep)
+    return Study(name="demo", question=question(demo), baseline="lstm", arms=arms(1e11), sweep=sweep)
+
+
+@studies.register("demo_wide")
+def demo_wide() -> Study:
+    """Does the demo's answer stand when every arm's learning rate is swept at every budget, over three seeds?"""
+    sweep = Sweep(extensions=2, seeds=3, seeds_up_to=3e11)
+    return Study(name="demo_wide", question=question(demo_wide), baseline="lstm", arms=arms(math.inf), sweep=sweep)

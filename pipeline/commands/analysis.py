@@ -78,21 +78,23 @@ def fit(
     where: Annotated[str | None, typer.Option(help="A pandas query that chooses runs.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Fit a scaling law to each arm's runs."""
-    from algoprogress.analysis import laws
+    """Fit a scaling law to the frontier of each arm: its best configuration at each compute."""
+    from algoprogress.analysis import frontier, laws
 
     runs = _runs(target, arm, store, where)
     rows: list[dict[str, Any]] = []
     for name, part in runs.groupby("arm", sort=False):
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            fitted = laws[law]().fit(part)
+            fitted = laws[law]().fit(frontier(part))
+        found = fitted.summary.set_index("parameter")
         rows.append(
             {
                 "arm": name,
                 "law": law,
                 "n": len(part),
-                "params": fitted.params_,
+                "params": found["estimate"].to_dict(),
+                "stderr": found["stderr"].to_dict(),
                 "diagnostics": fitted.diagnostics_,
                 "warnings": [str(w.message) for w in caught],
             }

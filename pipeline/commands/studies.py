@@ -57,6 +57,7 @@ def plan(
         f"{totals['pending_compute']:.3g} FLOP, {totals['core_hours']:.3g} core-hours, about "
         f"{duration(planned.wall_seconds)} on {planned.slots} cores "
         f"({duration(planned.wall_seconds * (1 - SPREAD))} to {duration(planned.wall_seconds * (1 + SPREAD))})"
+        + (f"; the sweep may add up to {planned.may_add} runs" if planned.may_add else "")
     )
 
 

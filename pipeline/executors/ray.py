@@ -113,11 +113,19 @@ def sweep_up() -> None:
         owner = folder.name.removeprefix(PREFIX).split("-")[0]
         if not owner.isdigit() or psutil.pid_exists(int(owner)):
             continue
-        for process in psutil.process_iter(["cmdline"]):
-            if any(str(folder) in word for word in process.info["cmdline"] or []):
-                with contextlib.suppress(psutil.Error):
+        for process in psutil.process_iter(["name", "cmdline"]):
+            with contextlib.suppress(psutil.Error):
+                if _belongs(process, folder):
                     process.kill()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _belongs(process: psutil.Process, folder: Path) -> bool:
+    """Ray's servers have the folder on their command line; its agents rename themselves, but keep their logs open."""
+    words = process.info["cmdline"] or []
+    if any(str(folder) in word for word in words):
+        return True
+    return "ray::" in " ".join(words) and any(f.path.startswith(str(folder)) for f in process.open_files())
 
 
 def _short_folder() -> str | None:

@@ -97,6 +97,13 @@ def test_allocate_picks_the_size_that_is_nearest_in_log(name):
         assert row == allocate(compute, rule, family, list(reversed(widths)))
 
 
+def test_between_two_sizes_the_geometric_mean_decides():
+    low, high = (n_params_total(family(w), 257, 128) for w in (32, 256))
+    for ideal, width in ((0.95 * math.sqrt(low * high), 32), (1.05 * math.sqrt(low * high), 256)):
+        compute = 6 * 20 * ideal**2  # Chinchilla's rule the other way round
+        assert allocate(compute, Chinchilla(), family, (32, 256)).architecture.width == width
+
+
 @pytest.mark.parametrize("widths", [(16,), (2048, 4096)])
 def test_a_size_that_no_width_offers_is_refused_with_what_there_is(widths):
     with pytest.raises(ValueError, match=r"chinchilla asks for .* widen the widths or change the budget"):

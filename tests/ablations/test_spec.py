@@ -107,6 +107,12 @@ def test_a_value_without_a_portable_form_has_no_identity(value):
         _ = spec(optimizer=Loose(extra=value)).run_id
 
 
+@pytest.mark.parametrize("value", [math.nan, math.inf, math.sqrt], ids=repr)
+def test_what_was_slipped_past_the_checks_has_no_identity(value):
+    with pytest.raises(ValueError):
+        _ = spec().model_copy(update={"learning_rate": value}).run_id
+
+
 @pytest.mark.parametrize(
     "fields",
     [

@@ -1,0 +1,197 @@
+"""The command line as a user meets it: what it prints, where, and with which exit code."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from algoprogress.pipeline.cli import app, main
+
+
+@pytest.fixture
+def cli(monkeypatch, capsys):
+    """Run a command in this process: (exit code, stdout, stderr)."""
+
+    def run(*words):
+        monkeypatch.setattr(sys, "argv", ["algoprogress", *map(str, words)])
+        with pytest.raises(SystemExit) as end:
+            main()
+        out, err = capsys.readouterr()
+        return end.value.code, out, err
+
+    return run
+
+
+@pytest.fixture
+def study_file(tiny_study, text_file):
+    return text_file.with_name("tiny.yaml")
+
+
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory):
+    return tmp_path_factory.mktemp("store")
+
+
+@pytest.fixture
+def full_store(cli, study_file, filled):
+    assert cli("submit", study_file, "--store", filled, "--executor", "inline")[0] == 0
+    return filled
+
+
+READING = [
+    ["studies"],
+    ["status"],
+    ["runs", "tiny"],
+    ["verify"],
+    ["diff", "tiny"],
+    ["tables", "tiny"],
+    ["gains", "tiny"],
+    ["fit", "tiny"],
+    ["compact"],
+    ["corpus", "list"],
+]
+
+
+@pytest.mark.parametrize("words", READING, ids=" ".join)
+@pytest.mark.filterwarnings("ignore")
+def test_a_reading_command_prints_one_json_document_on_stdout(cli, full_store, words):
+    stored = [] if words[0] in ("studies", "corpus") else ["--store", full_store]
+    if words[0] == "fit":
+        code, out, err = cli(*words, *stored, "--json")
+        assert code == 2  # two budgets are fewer than the three parameters of the law
+        assert out == ""
+        assert "parameters" in err
+        return
+    code, out, _ = cli(*words, *stored, "--json")
+    assert code == 0
+    json.loads(out)
+
+
+def test_plan_trains_nothing_and_says_what_is_done(cli, study_file, full_store, tmp_path):
+    code, out, _ = cli("plan", study_file, "--store", tmp_path, "--json")
+    plan = json.loads(out)
+    assert code == 0
+    assert plan["totals"]["pending"] == 8
+    assert plan["totals"]["wall_hours_low"] < plan["totals"]["wall_hours"] < plan["totals"]["wall_hours_high"]
+    assert all(row["seconds"] > 0 for row in plan["runs"])
+    assert not list(tmp_path.rglob("*.parquet"))
+    assert json.loads(cli("plan", study_file, "--store", full_store, "--json")[1])["totals"]["pending"] == 0
+
+
+def test_a_plan_over_the_cap_is_refused_with_exit_code_3(cli, study_file, tmp_path):
+    code, _, err = cli("submit", study_file, "--store", tmp_path, "--executor", "inline", "--max-hours", "1e-9")
+    assert code == 3
+    assert "--max-hours" in err
+    assert not list(tmp_path.rglob("*.parquet"))
+
+
+def test_status_counts_from_files_alone(cli, full_store):
+    rows = json.loads(cli("status", "--store", full_store, "--json")[1])
+    assert [(row["arm"], row["done"], row["to_do"]) for row in rows] == [("lstm", 4, 0), ("modern", 4, 0)]
+
+
+def test_logs_show_a_run_by_the_beginning_of_its_id(cli, full_store):
+    runs = json.loads(cli("runs", "tiny", "--store", full_store, "--json")[1])
+    code, out, _ = cli("logs", runs[0]["run_id"][:10], "--store", full_store)
+    assert code == 0
+    assert runs[0]["run_id"] in out
+    code, _, err = cli("logs", "zzz", "--store", full_store)
+    assert code == 2
+    assert "zzz" in err
+
+
+def test_runs_can_be_queried(cli, full_store):
+    rows = json.loads(cli("runs", "tiny", "--store", full_store, "--where", "arm == 'lstm' and seed == 0", "--json")[1])
+    assert len(rows) == 2
+    assert rows[0]["architecture"] == "lstm"
+    assert cli("runs", "tiny", "--store", full_store, "--where", "nonsense >")[0] == 2
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_report_is_written_with_its_figures_and_tables(cli, full_store, tmp_path):
+    code, out, _ = cli("report", "tiny", "--store", full_store, "--out", tmp_path / "report")
+    assert code == 0
+    names = {p.name for p in (tmp_path / "report").iterdir()}
+    assert {"report.html", "gains.png", "loss.png", "efficiency.csv", "efficiency.md"} <= names
+    assert "report.html" in out
+    code, out, _ = cli("figures", "tiny", "--store", full_store, "--out", tmp_path / "figures", "--json")
+    assert code == 0
+    assert set(json.loads(out)) >= {"gains", "loss"}
+
+
+def test_a_failed_run_gives_exit_code_1(cli, study_file, tmp_path, monkeypatch):
+    from algoprogress.pipeline import trainer
+
+    def broken(*args, **kwargs):
+        raise RuntimeError("no such luck")
+
+    monkeypatch.setattr(trainer, "train", broken)
+    code, _, err = cli("submit", study_file, "--store", tmp_path, "--executor", "inline")
+    assert code == 1
+    assert "no such luck" in err
+
+
+WRONG = {
+    "unknown study": (["submit", "no_such_study"], "known: "),
+    "unknown stored study": (["tables", "no_such_study"], "no_such_study"),
+    "missing file": (["plan", "missing.yaml"], "missing.yaml"),
+    "unknown command": (["frobnicate"], "frobnicate"),
+    "unknown option": (["plan", "smoke", "--frobnicate"], "--frobnicate"),
+    "unknown executor": (["submit", "{study}", "--executor", "carrier_pigeon"], "known: inline, process, ray"),
+    "unknown benchmark": (["bench", "no_such_bench"], "known: "),
+    "missing corpus": (["corpus", "build", "/no/such/file.txt"], "/no/such/file.txt"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG, ids=str)
+def test_wrong_use_is_one_sentence_and_exit_code_2(cli, case, tmp_path, study_file, monkeypatch):
+    words, said = WRONG[case]
+    monkeypatch.setenv("ALGOPROGRESS_STORE", str(tmp_path / "store"))
+    code, out, err = cli(*[w.format(study=study_file) for w in words])
+    assert code == 2
+    assert said in err
+    assert out == ""
+    assert "Traceback" not in err
+    assert not (tmp_path / "store").exists()
+
+
+def test_a_wrong_key_names_the_line_and_the_nearest_key(cli, study_file, tmp_path):
+    path = tmp_path / "wrong.yaml"
+    path.write_text(study_file.read_text().replace("width: 16}", "widht: 16}", 1))
+    code, _, err = cli("submit", path, "--store", tmp_path / "store")
+    assert code == 2
+    line = path.read_text().splitlines().index("    architecture: {name: lstm, widht: 16}") + 1
+    assert f"{path}:{line}:" in err
+    assert "did you mean 'width'?" in err
+
+
+@pytest.mark.parametrize(("content", "said"), [(b"", "empty"), (b"abc \xff\xfe" * 100, "UTF-8")])
+def test_a_bad_corpus_is_named_and_nothing_is_written(cli, study_file, text_file, tmp_path, content, said):
+    bad = tmp_path / "bad.txt"
+    bad.write_bytes(content)
+    path = tmp_path / "study.yaml"
+    path.write_text(study_file.read_text().replace(str(text_file), str(bad)))
+    code, _, err = cli("submit", path, "--store", tmp_path / "store", "--executor", "inline")
+    assert code == 2
+    assert str(bad) in err
+    assert said in err
+    assert not list((tmp_path / "store").rglob("*.parquet"))
+
+
+def test_a_store_that_cannot_be_written_is_one_sentence(cli, study_file, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    code, _, err = cli("submit", study_file, "--store", tmp_path / "file" / "store", "--executor", "inline")
+    assert code == 2
+    assert str(tmp_path / "file") in err
+    assert len(err.strip().splitlines()) == 1
+
+
+def test_every_command_has_help():
+    done = subprocess.run([sys.executable, "-m", "algoprogress.pipeline.cli", "--help"], capture_output=True, text=True)
+    assert done.returncode == 0
+    for command in app.registered_commands:
+        assert (command.callback.__doc__ or "").strip()
+        assert command.callback.__name__ in done.stdout
