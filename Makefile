@@ -19,7 +19,6 @@ $(STAMP): pyproject.toml
 
 demo: env
 	@$(BIN)/algoprogress submit demo
-	@$(BIN)/algoprogress tables demo
 	@$(BIN)/algoprogress report demo --out reports/demo
 
 test: env

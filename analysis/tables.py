@@ -1,7 +1,7 @@
 """The tables of a study, from its runs: efficiency, scale dependence, frontier, laws, differences, tuning."""
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -224,11 +224,11 @@ def write(tables: StudyTables, out_dir: str | Path) -> list[Path]:
     return files
 
 
-def as_text(tables: StudyTables) -> str:
-    """All tables as one Markdown text, for a file or a terminal."""
+def as_text(tables: StudyTables, names: Sequence[str] | None = None) -> str:
+    """The named tables, or all of them, as one Markdown text for a file or a terminal."""
     parts = [f"# {tables.study['name']}\n", f"{tables.study.get('question', '')}\n"]
     for name, table in tables.shown().items():
-        if len(table):
+        if len(table) and (names is None or name in names):
             parts.append(f"## {TITLES[name]}\n\n{markdown(table)}")
     if tables.warnings:
         parts.append("## To be doubted\n\n" + "\n".join(f"- {w}" for w in tables.warnings) + "\n")

@@ -2,12 +2,17 @@
 
 import hashlib
 import math
+import os
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+
+# before torch or numpy is imported: threads that wait for each other make small models many times slower
+for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ.setdefault(_name, "1")
 
 MakeRun = Callable[..., tuple[dict[str, Any], pd.DataFrame]]
 

@@ -1,8 +1,6 @@
-"""LSTM against Transformer on a five-minute ladder: the study behind `make demo`, and a wider one that checks it."""
+"""LSTM against Transformer on a five-minute ladder: the study behind `make demo`."""
 
 from __future__ import annotations
-
-import math
 
 from algoprogress.ablations.allocation import isoflop
 from algoprogress.ablations.architectures import ArchitectureConfig
@@ -96,10 +94,3 @@ def demo() -> Study:
     """
     sweep = Sweep(extensions=1, seeds=2, seeds_up_to=1e11)
     return Study(name="demo", question=question(demo), baseline="lstm", arms=arms(1e11), sweep=sweep)
-
-
-@studies.register("demo_wide")
-def demo_wide() -> Study:
-    """Does the demo's answer stand when every arm's learning rate is swept at every budget, over three seeds?"""
-    sweep = Sweep(extensions=2, seeds=3, seeds_up_to=3e11)
-    return Study(name="demo_wide", question=question(demo_wide), baseline="lstm", arms=arms(math.inf), sweep=sweep)

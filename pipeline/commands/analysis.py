@@ -57,7 +57,7 @@ def figures(study: StoredStudy, store: StoreOption = None, out: OutOption = None
 
 
 def report(study: StoredStudy, store: StoreOption = None, out: OutOption = None, as_json: JsonOption = False) -> None:
-    """Write one self-contained HTML page: question, answer, arms, tables, figures, provenance, warnings."""
+    """Write one self-contained HTML page with all there is to say of a study, and print its answer."""
     made, runs = _tables(study, store)
     from algoprogress.analysis.report import write_report
 
@@ -66,8 +66,15 @@ def report(study: StoredStudy, store: StoreOption = None, out: OutOption = None,
         path = write_report(made.study, runs, open_store(store).curves(study), folder, tables=made)
     if as_json:
         emit({"report": str(path.resolve())}, True)
-    else:
-        print(f"report: {path.resolve()}")
+        return
+    from algoprogress.analysis.answer import answer
+    from algoprogress.analysis.tables import as_text
+
+    print(as_text(made, ["efficiency", "scale_dependence"]))
+    print(f"{answer(made)}\n")
+    for figure in ("gains", "loss"):
+        print(f"figure: {(folder / figure).with_suffix('.png').resolve()}")
+    print(f"report: {path.resolve()}")
 
 
 def fit(
