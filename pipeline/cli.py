@@ -11,6 +11,7 @@ from typing import NoReturn
 import typer
 
 from algoprogress.pipeline.commands import analysis, bench, corpus, store, studies
+from algoprogress.pipeline.executors import NotEnoughResources
 from algoprogress.pipeline.output import Refused, note
 
 DONE, WRONG_USE, REFUSED, INTERRUPTED = 0, 2, 3, 130
@@ -62,7 +63,7 @@ def main() -> None:
     except BrokenPipeError:
         sys.stdout = None  # the reader has gone: nothing is left to flush
         sys.exit(DONE)
-    except Refused as refusal:
+    except (Refused, NotEnoughResources) as refusal:
         stop(str(refusal), REFUSED)
     except Exception as error:
         if hasattr(error, "show") and hasattr(error, "exit_code"):  # the command line itself was wrong

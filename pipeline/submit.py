@@ -139,7 +139,7 @@ class _Loop:
                 self.attempts[run_id] += 1
                 self.running[run_id] = task
                 executor.start(task)
-            news = executor.wait(0.5)
+            news = executor.wait(1.0)
             for outcome in news:
                 self.settle(outcome)
             if any(outcome.status in ("done", "diverged", "present") for outcome in news):

@@ -17,7 +17,7 @@ from algoprogress.ablations.study import Entry, Study, Sweep, question, studies
 DATA = Data(context=128)
 VALIDATION_TOKENS = 32_768  # a tenth of the split: a larger share would cost the smallest runs more than their training
 # FLOP -> tokens in a batch: small runs need many small steps, large ones run faster in larger batches
-LADDER = {1e11: 512, 3e11: 512, 1e12: 1024, 3e12: 2048}
+LADDER = {3e10: 256, 1e11: 512, 3e11: 512, 1e12: 1024, 3e12: 2048}
 # N(0, .02), the usual start, is ten times too small for models this narrow: either Transformer learns faster from these
 INIT = {"init": "xavier", "init_std": 0.1}
 
@@ -60,10 +60,11 @@ def arms(sweep_up_to: float) -> dict[str, tuple[Entry, ...]]:
     reset = Evaluation(tokens=VALIDATION_TOKENS)
     carry = Evaluation(tokens=VALIDATION_TOKENS, state="carry")
     lstm: Ladder = {
+        3e10: (LSTM(width=32), 0.04),  # below the others' ladder, so that a gain under 1 can be measured at 1e11
         1e11: (LSTM(width=48), 0.04),
         3e11: (LSTM(width=64), 0.02),
         1e12: (LSTM(width=64), 0.01),
-        3e12: (LSTM(width=96), 0.01),
+        3e12: (LSTM(width=128), 0.02),
     }
     retro: Ladder = {
         1e11: (transformer("retro", 32, 1), 0.01),

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from algoprogress.pipeline.worker import Outcome, Task
+if TYPE_CHECKING:
+    from algoprogress.pipeline.worker import Outcome, Task
+
+
+class NotEnoughResources(RuntimeError):
+    """A run asks for more than there is anywhere: it would wait for ever."""
 
 
 class Executor(Protocol):

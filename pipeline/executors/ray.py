@@ -10,6 +10,7 @@ import contextlib
 import os
 import secrets
 import shutil
+import socket
 import sys
 import tempfile
 import time
@@ -18,6 +19,7 @@ from typing import Any
 
 import psutil
 
+from algoprogress.pipeline.executors import NotEnoughResources
 from algoprogress.pipeline.worker import Outcome, Task, work
 
 # set before ray is imported; all but the loopback switch also hold for a remote cluster
@@ -57,14 +59,25 @@ class RayExecutor:
                 "object_store_memory": OBJECT_STORE_BYTES,
                 "_temp_dir": self._folder.name,
             }
+        elif ":" in address and "://" not in address:
+            check_answers(address)
         import ray
 
         self._ray = ray
-        ray.init(**options)
+        try:
+            ray.init(**options)
+        except ConnectionError:
+            raise ValueError(no_answer(address)) from None
         resources = ray.cluster_resources()
-        self.slots = int(resources.get("CPU", 1))
+        self.slots = int(resources.get("CPU", 0))
         if gpus_per_run:
             self.slots = min(self.slots, int(resources.get("GPU", 0) / gpus_per_run))
+        if self.slots < 1:
+            self.close()
+            raise NotEnoughResources(
+                f"a run asks for 1 CPU and {gpus_per_run:g} GPU; the cluster has {resources.get('CPU', 0):g} CPU and "
+                f"{resources.get('GPU', 0):g} GPU: leave --gpus-per-run out, or start a larger cluster"
+            )
         # max_calls=0: a worker is kept for the next run, so torch is imported once per core, also on GPUs
         self._remote = ray.remote(num_cpus=1, num_gpus=gpus_per_run, max_retries=0, max_calls=0)(work)
         self._running: dict[Any, Task] = {}
@@ -105,6 +118,22 @@ class RayExecutor:
         if folder is not None:
             with contextlib.suppress(OSError):
                 folder.cleanup()
+
+
+def check_answers(address: str) -> None:
+    """Ray tries for minutes; a port that nobody listens on is known at once."""
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=5).close()
+    except (OSError, ValueError):
+        raise ValueError(no_answer(address)) from None
+
+
+def no_answer(address: str) -> str:
+    return (
+        f"no Ray cluster answers at {address!r}: start one with `ray start --head`, or leave --address out to train on "
+        "this machine"
+    )
 
 
 def sweep_up() -> None:

@@ -294,3 +294,18 @@ def test_what_the_worker_sends_is_plain_data(tiny_study, tmp_path):
     outcome = work(task)
     assert json.loads(json.dumps(outcome))["status"] == "done"
     assert work(task)["status"] == "present"  # first wins
+
+
+def test_gpus_that_do_not_exist_are_refused_at_once(tiny_study, tmp_path):
+    from algoprogress.pipeline.executors import NotEnoughResources
+    from algoprogress.pipeline.executors.ray import RayExecutor
+
+    with pytest.raises(NotEnoughResources, match="0 GPU"):
+        submit(resolve(tiny_study), Store(tmp_path), lambda: RayExecutor(1, gpus_per_run=0.5), Progress())
+
+
+def test_a_dead_address_is_refused_by_a_sentence():
+    from algoprogress.pipeline.executors.ray import RayExecutor
+
+    with pytest.raises(ValueError, match="no Ray cluster answers"):
+        RayExecutor(address="127.0.0.1:1")
