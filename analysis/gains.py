@@ -86,7 +86,7 @@ def compute_equivalent_gain(
     Args:
         runs: one row per (arm, run) with arm, compute (FLOP), loss (nats/token); see `frontier`.
         baseline: the arm that the others are compared with; it has no rows of its own (its gain is 1).
-        at_compute: FLOP; by default the rungs of the ladder.
+        at_compute: FLOP; by default the rungs of the ladder that the arm was trained at.
         at_loss: nats/token, in place of at_compute: C_baseline(L) / C_arm(L).
         method: "interpolated" (lines in log compute between frontier points), "law", or both, one row each.
         level: of the intervals, by resampling of seeds (see `bootstrap`).
@@ -142,7 +142,10 @@ def gains_of(
     for arm in fit.arms:
         if arm == fit.baseline:
             continue
+        own = set(fit.points(arm)["rung"])
         for target in targets:
+            if at == "compute" and at_compute is None and target not in own:
+                continue  # a rung of the ladder that this arm was not trained at
             for kind in ("interpolated", "law") if method == "both" else (method,):
                 if kind == "interpolated":
                     row, log_ceg, log_compute = _interpolated(fit, lines, arm, float(target), at, reference, level)

@@ -341,12 +341,14 @@ class LossLaw(ABC):
         y = np.log(np.asarray(loss, float))
         w = self._w(arm, theta)
         x = self.invert(w, np.atleast_1d(y))
-        return np.exp(x + self.log_c0_).reshape((*w.shape[:-1], *y.shape))
+        with np.errstate(over="ignore"):
+            return np.exp(x + self.log_c0_).reshape((*w.shape[:-1], *y.shape))
 
     def compute_for_each(self, loss_B: np.ndarray, arm: str, theta_BP: np.ndarray) -> np.ndarray:
         """C (B,) at which each resampled law reaches its own loss."""
         x = self.invert(self._w(arm, theta_BP), np.log(loss_B)[:, None])
-        return np.exp(x[:, 0] + self.log_c0_)
+        with np.errstate(over="ignore"):  # beyond 1e308 FLOP is as good as never
+            return np.exp(x[:, 0] + self.log_c0_)
 
     def parameters_of(self, arm: str, theta_BP: np.ndarray) -> np.ndarray:
         """Resampled parameters (B, k) of one arm, in the order and units of `parameters` and `units`."""
