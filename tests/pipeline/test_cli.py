@@ -195,3 +195,13 @@ def test_every_command_has_help():
     for command in app.registered_commands:
         assert (command.callback.__doc__ or "").strip()
         assert command.callback.__name__ in done.stdout
+
+
+@pytest.mark.network
+def test_the_smoke_study_trains_on_real_text(cli, tmp_path):
+    code, _, err = cli("submit", "smoke", "--store", tmp_path, "--executor", "inline")
+    assert code == 0, err
+    rows = json.loads(cli("runs", "smoke", "--store", tmp_path, "--json")[1])
+    assert len(rows) == 12
+    assert {row["corpus"] for row in rows} <= {"english", "python"}  # python where no package index answers
+    assert all(row["loss"] < 3.6 for row in rows)
