@@ -78,7 +78,10 @@ def arms(sweep_up_to: float) -> dict[str, tuple[Entry, ...]]:
         1e12: (transformer("modern", 48, 2), 0.005),
         3e12: (transformer("modern", 64, 2), 0.005),
     }
-    by_sgd: Ladder = {budget: (model, 0.125) for budget, (model, _) in modern.items()}
+    by_sgd: Ladder = {
+        budget: (model, rate)
+        for (budget, (model, _)), rate in zip(modern.items(), (0.125, 0.125, 0.125, 0.5), strict=True)
+    }
     return {
         "lstm": arm(lstm, AdamW(), Cosine(), carry, sweep_up_to),
         "retro": arm(retro, Adam(), InverseSqrt(), reset, sweep_up_to),
