@@ -63,7 +63,7 @@ class Registry(Generic[T]):
         if not isinstance(name, str) or name not in self._entries:
             close = difflib.get_close_matches(str(name), self._entries, n=1)
             hint = f"; did you mean {close[0]!r}?" if close else ""
-            raise ValueError(f"unknown {self.kind} {name!r}; known: {', '.join(self._entries)}{hint}")
+            raise ValueError(f"unknown {self.kind} {name!r}; known: {', '.join(self._entries) or 'none yet'}{hint}")
         return self._entries[name]
 
 

@@ -21,6 +21,10 @@ from algoprogress.ablations.schedules import Cosine, ScheduleConfig, schedules
 RECIPE = 1  # raised when the trainer's mathematics changes for an unchanged spec; part of every identity
 
 
+VOCABULARIES = {"bytes": 257, "gpt2": 50_257}  # of the tokenizers that are not trained
+LARGEST_BPE = 262_144  # the largest vocabulary in use (Gemma 2024)
+
+
 def _architecture(value: Any) -> Any:
     if isinstance(value, dict) and "preset" in value:
         fields = {k: v for k, v in value.items() if k not in ("name", "preset")}
@@ -41,20 +45,26 @@ class Data(Config):
 
     corpus: str = Field("english", description="a built-in corpus or a path", json_schema_extra={"identity": False})
     corpus_sha256: str | None = Field(None, description="of its documents; filled in when a study is planned")
-    tokenizer: str = Field("bytes", description="bytes, or bpe-V: byte-level BPE of V tokens trained on the corpus")
+    tokenizer: str = Field(
+        "bytes", description="bytes; bpe-V: byte-level BPE of V tokens trained on the corpus; gpt2: shards"
+    )
     context: Whole = Field(128, ge=2, description="tokens that a prediction sees; for the LSTM, truncation length")
 
     @field_validator("tokenizer")
     @classmethod
     def _known(cls, value: str) -> str:
-        if value != "bytes" and not re.fullmatch(r"bpe-[1-9][0-9]{2,5}", value):
-            raise ValueError(f"unknown tokenizer {value!r}; use bytes, or bpe- and a vocabulary size such as bpe-2048")
+        bpe = re.fullmatch(r"bpe-([1-9]\d{0,8})", value)
+        if value not in VOCABULARIES and not (bpe and 257 <= int(bpe[1]) <= LARGEST_BPE):
+            raise ValueError(
+                f"unknown tokenizer {value!r}; use {', '.join(VOCABULARIES)}, or bpe-V, such as bpe-2048, with V from 257 "
+                f"(the bytes and the end of text) to {LARGEST_BPE}"
+            )
         return value
 
     @property
     def vocab_size(self) -> int:
-        """Bytes and the end of text; or V, the end of text among them."""
-        return 257 if self.tokenizer == "bytes" else int(self.tokenizer.removeprefix("bpe-"))
+        """V, the end of text among it."""
+        return VOCABULARIES.get(self.tokenizer) or int(self.tokenizer.removeprefix("bpe-"))
 
 
 class Evaluation(Config):

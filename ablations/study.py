@@ -31,7 +31,7 @@ class Sweep(Config):
     factor: float = Field(2.0, gt=1)
     extensions: Whole = Field(2, ge=0)
     seeds: Whole = Field(1, ge=1, description="runs of the best configuration of each budget")
-    seeds_up_to: float = Field(math.inf, allow_inf_nan=True, description="largest budget that is repeated, FLOP")
+    seeds_up_to: float = Field(math.inf, gt=0, allow_inf_nan=True, description="largest budget that is repeated, FLOP")
 
 
 class Study(Config):

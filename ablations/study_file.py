@@ -261,7 +261,8 @@ def _explain(
     elif first["type"] == "missing":
         message = f"the field {_dotted(loc)} is missing" + ("; or give compute" if loc == ("tokens",) else "")
     elif loc:
-        message = f"{_dotted(loc)}: {message} (got {first['input']!r})"
+        got = "" if isinstance(first["input"], Mapping) else f" (got {first['input']!r})"
+        message = f"{_dotted(loc)}: {message}{got}"
     # the value may stand under the arm, on an axis, or in common
     places = [(*where, *loc), *((*where, a, _dotted(loc)) for a in ("cross", "zip")), ("common", *loc)]
     best = max(places, key=lambda p: _depth(file, p))

@@ -47,7 +47,7 @@ def _gain(fit: JointFit, arm: str, compute: float, level: float) -> str:
         return f"No arm reaches {where}: the gain of {arm}, the nearest, is less than {number(row['ceg'])}."
     if row["ceg"] < 1:
         return f"No arm beats {where}; for the nearest, {arm}, the compute-equivalent gain is {gain}{interval}."
-    return f"{arm} reaches {where} with {gain} times less compute{interval}."
+    return f"{arm} reaches {where} with {gain} times less compute{interval}; gain at the compute of {fit.baseline}."
 
 
 def _scale(tables: StudyTables, arm: str) -> str:

@@ -32,8 +32,12 @@ def law_curves(fit: JointFit, level: float = 0.95) -> pd.DataFrame:
 
 
 def gain_bands(fit: JointFit, level: float = 0.95, reference: Reference = "new") -> pd.DataFrame:
-    """The gain by law on a grid over the measured compute: rows of a gain table; empty without a law."""
+    """The gain by law on a grid over each arm's measured compute: rows of a gain table; empty without a law."""
     compute = fit.rungs if len(fit.rungs) < 2 else np.geomspace(fit.rungs[0], fit.rungs[-1], N_GRID).tolist()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", AnalysisWarning)  # said already with the table
-        return gains_of(fit, compute, method="law", reference=reference, level=level)
+        bands = gains_of(fit, compute, method="law", reference=reference, level=level)
+    measured = fit.front.groupby("arm")["rung"].agg(["min", "max"])
+    slack = 1e-9  # the grid's ends are the rungs, but for rounding
+    low, high = bands["arm"].map(measured["min"]) * (1 - slack), bands["arm"].map(measured["max"]) * (1 + slack)
+    return bands[bands["compute"].between(low, high)].reset_index(drop=True)

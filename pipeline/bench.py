@@ -13,6 +13,7 @@ from typing import Any
 from algoprogress.ablations.registry import Registry
 
 ROUNDS = 5
+N_RUNS = 500  # of the store benchmark
 
 Rows = list[dict[str, Any]]
 benchmarks: Registry[Callable[[], Rows]] = Registry("benchmark", __name__)
@@ -47,7 +48,7 @@ def store() -> Rows:
 
     from algoprogress.ablations.studies.smoke import smoke
     from algoprogress.results import Store
-    from algoprogress.results.schema import SCHEMA_VERSION
+    from algoprogress.results.schema import RECORD_COLUMNS, SCHEMA_VERSION
 
     spec = next(iter(smoke().entries()))[1].spec
     data = spec.data.model_copy(update={"corpus_sha256": "0" * 64})
@@ -68,9 +69,9 @@ def store() -> Rows:
     with tempfile.TemporaryDirectory() as folder:
         kept, flat = Store(Path(folder) / "store"), Path(folder) / "flat"
         flat.mkdir()
-        for seed in range(500):
+        for seed in range(N_RUNS):
             one = spec.model_copy(update={"seed": seed, "data": data})
-            record = {
+            record = dict.fromkeys(column.name for column in RECORD_COLUMNS) | {
                 "schema_version": SCHEMA_VERSION,
                 "run_id": one.run_id,
                 "configuration_id": one.configuration_id,
@@ -85,9 +86,12 @@ def store() -> Rows:
         rows = kept.runs()
         for i in range(len(rows)):
             rows.iloc[[i]].to_parquet(flat / f"{i}.parquet")
-        raw = compare("records of 500 runs from raw files", kept.runs, lambda: pd.read_parquet(flat), 2.0)
+        raw = compare(f"records of {N_RUNS} runs from raw files", kept.runs, lambda: pd.read_parquet(flat), 2.0)
         kept.compact()
-        return [raw, compare("records of 500 runs after compaction", kept.runs, lambda: pd.read_parquet(flat), 10.0)]
+        return [
+            raw,
+            compare(f"records of {N_RUNS} runs after compaction", kept.runs, lambda: pd.read_parquet(flat), 10.0),
+        ]
 
 
 @benchmarks.register("train")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,8 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
+
+from algoprogress.results.files import open_folder
 
 
 def write(
@@ -28,6 +29,9 @@ def write(
         optimizer: its tensors and scalars per parameter are kept; groups are rebuilt from the spec.
         state: the recurrent state carried to the next step.
         progress: JSON-able facts of the loop.
+
+    Raises:
+        StoreError: the file cannot be written.
     """
     tensors = {f"model.{k}": v for k, v in model.state_dict().items() if k != "head.weight" or not _tied(model)}
     scalars: dict[str, Any] = {}
@@ -42,16 +46,7 @@ def write(
     tensors["generator"] = torch.get_rng_state()
     metadata = {"progress": json.dumps(progress), "scalars": json.dumps(scalars)}
     data = save({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, metadata)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with part.open("wb") as f:
-            f.write(data)
-            f.flush()
-            os.fsync(f.fileno())
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    open_folder(path.parent).replace(path.name, data)
 
 
 def read(

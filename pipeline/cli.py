@@ -6,6 +6,7 @@ Nothing heavy is imported at the top: `--help` and `status` need neither torch n
 from __future__ import annotations
 
 import sys
+import warnings
 from typing import NoReturn
 
 import typer
@@ -56,8 +57,12 @@ def stop(message: str, code: int) -> NoReturn:
 
 def main() -> None:
     """Run a command; an error that a user can mend is one sentence and an exit code, never a traceback."""
+    warnings.showwarning = lambda message, *_, **__: note(f"warning: {message}")
     try:
-        sys.exit(app(standalone_mode=False) or DONE)
+        code = app(standalone_mode=False) or DONE
+        if code == INTERRUPTED:  # typer makes Ctrl-C an exit code
+            raise KeyboardInterrupt
+        sys.exit(code)
     except KeyboardInterrupt:
         stop("interrupted; every finished run is kept, and the same command goes on from there", INTERRUPTED)
     except BrokenPipeError:

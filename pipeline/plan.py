@@ -5,13 +5,14 @@ The estimate is the measured time of a few steps of each shape of run, kept for 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import math
 import os
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from algoprogress.ablations.study import Study, flatten, most_added, refine
 from algoprogress.pipeline.corpora.cache import cache_root
 from algoprogress.pipeline.data import default_corpus, open_tokens
 from algoprogress.pipeline.data import resolve as resolve_corpus
-from algoprogress.results import Store
+from algoprogress.results import Store, StoreError
 
 DEFAULT_CORPUS = Data.model_fields["corpus"].default
 WARM_STEPS, TIMED_STEPS = 2, 5
@@ -58,13 +59,20 @@ def resolve(study: Study, warn: Callable[[str], None] | None = None) -> Study:
     return study.model_copy(update={"arms": arms})
 
 
-def losses(store: Store, study: Study) -> dict[str, float]:
-    """run_id -> loss of the study's runs that are in the store; infinite for a diverged one."""
-    known = store.run_ids() & set(study.specs())
-    if not known:
-        return {}
-    records = (store.record(run_id) for run_id in known)
-    return {r["run_id"]: r["loss"] if r["status"] == "done" else math.inf for r in records}
+def losses(store: Store, study: Study, known: Collection[str] = ()) -> dict[str, float]:
+    """run_id -> loss of the study's runs that are in the store; infinite for a diverged one.
+
+    A run whose file is damaged is one that has to be trained: it is left out.
+
+    Args:
+        known: run_ids that need not be read again.
+    """
+    found = {}
+    for run_id in (store.run_ids() & study.specs().keys()) - set(known):
+        with contextlib.suppress(StoreError):
+            record = store.record(run_id)
+            found[run_id] = record["loss"] if record["status"] == "done" else math.inf
+    return found
 
 
 def refined(store: Store, study: Study) -> Study:
@@ -72,10 +80,10 @@ def refined(store: Store, study: Study) -> Study:
     known: dict[str, float] = {}
     while True:
         study_now = refine(study, known)
-        found = losses(store, study_now)
-        if found.keys() == known.keys():
+        found = losses(store, study_now, known)
+        if not found:
             return study_now
-        known = found
+        known |= found
 
 
 @dataclass(frozen=True)
@@ -129,7 +137,7 @@ def plan(study: Study, store: Store, slots: int | None = None) -> Plan:
     """
     grid = study
     study = refined(store, grid)
-    done = store.run_ids()
+    done = losses(store, study).keys()
     failed = set(store.failures().get("run_id", [])) - done
     active = set(store.active().get("run_id", [])) - done
     calibration = Calibration()

@@ -5,7 +5,9 @@ The driver only schedules. Workers publish to the store, so that a driver that d
 
 from __future__ import annotations
 
+import os
 import time
+import warnings
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -17,14 +19,10 @@ from algoprogress.pipeline.executors import Executor
 from algoprogress.pipeline.plan import losses
 from algoprogress.pipeline.progress import Progress
 from algoprogress.pipeline.worker import Outcome, Task
-from algoprogress.results import Store, StoreError
+from algoprogress.results import CorruptRun, Store, StoreError
 
 WINDOW = 3  # tasks in flight per slot: enough to keep workers busy, few enough to reorder what comes later
 LOST_WORKER_RETRIES = 2  # of a run whose worker was lost; an error of the code is never retried
-
-
-class RunsFailed(RuntimeError):
-    """Some runs failed; the others are in the store."""
 
 
 @dataclass
@@ -65,9 +63,10 @@ def submit(
     begun = time.monotonic()
     store.writable()
     store.clean()
-    for problem in store.runs(status=None).attrs.get("corrupt", []):
-        store.set_aside(problem["run_id"], problem["problem"])
-        progress.say(f"set aside {problem['file']}: {problem['problem']}; it is trained again if {study.name} needs it")
+    for problem in _damaged(store):
+        if problem["run_id"] and problem["file"].startswith("runs/"):
+            store.set_aside(problem["run_id"], problem["problem"])
+            progress.say(f"set aside {problem['file']}: {problem['problem']}; trained again if {study.name} needs it")
     loop = _Loop(study, store, progress, time_limit, retry_failed, device)
     loop.look()
     store.save_study(loop.study.stored())
@@ -83,6 +82,13 @@ def submit(
     return loop.summary
 
 
+def _damaged(store: Store) -> list[dict[str, Any]]:
+    """What of the store cannot be read; a broken index or study file is simply written anew."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", CorruptRun)
+        return store.runs(status=None).attrs.get("corrupt", [])
+
+
 class _Loop:
     """The state of one submit: what is known, what is to do, what is running."""
 
@@ -91,6 +97,7 @@ class _Loop:
     ) -> None:
         self.grid, self.study, self.store, self.progress = grid, grid, store, progress
         self.time_limit, self.device = time_limit, device
+        self.driver = f"{provenance.machine()['host']}:{os.getpid()}"
         self.losses: dict[str, float] = {}
         self.todo: dict[str, Task] = {}
         self.running: dict[str, Task] = {}
@@ -104,8 +111,8 @@ class _Loop:
         """Learn losses from the store, add what the sweep asks for, and list what is to do, longest first."""
         while True:
             self.study = refine(self.grid, self.losses)
-            found = losses(self.store, self.study)
-            if found.keys() <= self.losses.keys():
+            found = losses(self.store, self.study, self.losses.keys())
+            if not found:
                 break
             self.losses |= found
         skip = self.losses.keys() | self.running.keys() | self.summary.failed.keys()
@@ -126,6 +133,7 @@ class _Loop:
                 self.attempts[run_id] + 1,
                 self.device,
                 code=provenance.code(),
+                driver=self.driver,
             )
         cost = {run_id: spec.compute for run_id, spec in self.study.specs().items()}
         self.todo = dict(sorted(tasks.items(), key=lambda item: -cost[item[0]]))
@@ -184,12 +192,11 @@ class _Loop:
 
     def watch(self, executor: Executor) -> None:
         """Show the heartbeats, and stop what is over its time."""
-        active = self.store.active()
-        for beat in active.to_dict("records"):
-            run_id = str(beat["run_id"])
-            if run_id in self.running:
-                self.started.setdefault(run_id, time.monotonic())
-        self.progress.beats({str(b["run_id"]): b for b in active.to_dict("records") if b["run_id"] in self.running})
+        beats = {str(b["run_id"]): b for b in self.store.active().to_dict("records") if b.get("driver") == self.driver}
+        beats = {run_id: beat for run_id, beat in beats.items() if run_id in self.running}
+        for run_id in beats:
+            self.started.setdefault(run_id, time.monotonic())
+        self.progress.beats(beats)
         for run_id, since in list(self.started.items()):
             late = self.time_limit is not None and time.monotonic() - since > self.time_limit
             if late and run_id not in self.stopping:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import resource
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from algoprogress.ablations.accounting import flop_per_token
 from algoprogress.ablations.spec import RunSpec
@@ -25,6 +26,7 @@ from algoprogress.pipeline import checkpoint
 from algoprogress.pipeline.batches import starts
 from algoprogress.pipeline.data import Tokens
 from algoprogress.pipeline.evaluation import Validation, validate
+from algoprogress.results import StoreError
 
 STRETCH = 16  # steps between two readings of the device: a loss is looked at late, but always in order
 CURVE_ROWS = 60  # log-spaced, so that a curve of any length has the same size
@@ -75,16 +77,10 @@ def train(
         raise ValueError(f"the tokens have a vocabulary of {tokens.vocab_size}, the spec says {spec.data.vocab_size}")
     torch.set_num_threads(n_threads)
     torch.set_default_dtype(torch.float32)
-    torch.manual_seed(spec.seed)
     where = torch.device(device)
     T, V, S = spec.data.context, spec.data.vocab_size, spec.steps
 
-    model = spec.architecture.build(V, T)
-    if spec.reparameterization is not None:
-        spec.reparameterization.apply(model)
-    model = (model.double() if spec.dtype == "float64" else model).to(where)
-    optimizer = spec.optimizer.build(model, spec.learning_rate)
-    model.train()
+    model, optimizer = build(spec, where)
 
     order = starts(spec, len(tokens.train))
     within = np.arange(T + 1)
@@ -98,10 +94,15 @@ def train(
     initial_loss = last_finite = math.nan
     stretch_sum, stretch_n = 0.0, 0  # since the last row of the curve
     if checkpoint_path is not None and checkpoint_path.exists():
-        state, kept = checkpoint.read(checkpoint_path, model, optimizer, where)
-        step, rows, seconds_before = kept["step"], kept["rows"], kept["seconds"]
-        initial_loss, last_finite = kept["initial_loss"], kept["last_finite"]
-        stretch_sum, stretch_n = kept["stretch_sum"], kept["stretch_n"]
+        try:
+            state, kept = checkpoint.read(checkpoint_path, model, optimizer, where)
+            step, rows, seconds_before = kept["step"], kept["rows"], kept["seconds"]
+            initial_loss, last_finite = kept["initial_loss"], kept["last_finite"]
+            stretch_sum, stretch_n = kept["stretch_sum"], kept["stretch_n"]
+        except Exception as error:  # whatever is wrong with it, the run can begin again
+            warnings.warn(f"{checkpoint_path} cannot be read ({error}): {spec.run_id} begins again", stacklevel=2)
+            model, optimizer = build(spec, where)
+            state, step, rows, seconds_before = None, 0, [], 0.0
 
     begun = time.perf_counter()
     resumed_at, reported, saved = step, begun, begun
@@ -186,7 +187,11 @@ def train(
                 "stretch_sum": stretch_sum,
                 "stretch_n": stretch_n,
             }
-            checkpoint.write(checkpoint_path, model, optimizer, state, progress)
+            try:
+                checkpoint.write(checkpoint_path, model, optimizer, state, progress)
+            except StoreError as error:
+                warnings.warn(f"{error} {spec.run_id} goes on without checkpoints.", stacklevel=2)
+                checkpoint_path = None
             saved = time.perf_counter()
 
     wall = time.perf_counter() - begun + seconds_before
@@ -224,6 +229,17 @@ def train(
     if checkpoint_path is not None:
         checkpoint_path.unlink(missing_ok=True)
     return Run(record, pd.DataFrame(rows))
+
+
+def build(spec: RunSpec, device: torch.device) -> tuple[nn.Module, torch.optim.Optimizer]:
+    """A model with the spec's initial weights, and its optimizer."""
+    torch.manual_seed(spec.seed)
+    model = spec.architecture.build(spec.data.vocab_size, spec.data.context)
+    if spec.reparameterization is not None:
+        spec.reparameterization.apply(model)
+    model = (model.double() if spec.dtype == "float64" else model).to(device)
+    model.train()
+    return model, spec.optimizer.build(model, spec.learning_rate)
 
 
 def peak_memory(device: torch.device) -> int:

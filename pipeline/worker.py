@@ -32,6 +32,7 @@ class Task:
     n_threads: int = 1
     checkpoint_seconds: float = 600.0
     code: dict[str, Any] = field(default_factory=dict)
+    driver: str = ""  # host:pid of the submit that sent it
 
     def plain(self) -> dict[str, Any]:
         return asdict(self)
@@ -67,11 +68,14 @@ def _work(task: Task, on_progress: Callable[[dict[str, Any]], None] | None) -> O
 
     def beat(progress: dict[str, Any]) -> None:
         facts = {"run_id": task.run_id, "study": task.study, "arm": task.arm, "attempt": task.attempt}
+        facts["driver"] = task.driver
         store.heartbeat(task.run_id, {**facts, "started_at": started_at, "at": provenance.now(), **progress})
         if on_progress is not None:
             on_progress({**facts, **progress})
 
     try:
+        if store.folder.exists(f"runs/{task.run_id}.parquet"):
+            return Outcome(task.run_id, "present", store.record(task.run_id)["loss"])  # another submit was faster
         beat({"step": 0, "steps": 0, "tokens": 0, "loss": None, "tokens_per_second": None})
         run = _train(task, beat)
         record = {

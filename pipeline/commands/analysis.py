@@ -33,8 +33,9 @@ def tables(
     from algoprogress.analysis.tables import as_text, write
 
     if out is not None:
-        for path in write(made, out):
-            note(f"wrote {path}")
+        with _writing(out):
+            for path in write(made, out):
+                note(f"wrote {path}")
     if as_json:
         emit({**{name: records(table) for name, table in made.items()}, "warnings": made.warnings}, True)
     else:

@@ -71,7 +71,10 @@ def runs(
     as_json: JsonOption = False,
 ) -> None:
     """Print the stored runs, one row per (arm, run)."""
-    table = open_store(store).runs(study, status=None)
+    there = open_store(store)
+    table = there.runs(study, status=None)
+    if table.empty:
+        note(f"no runs in {there.url} yet: `algoprogress submit demo` trains some")
     if where:
         try:
             table = table.query(where)
@@ -108,6 +111,10 @@ def verify(
     """Read every file in full: checksums, identities, completeness. Exit code 1 when something is wrong."""
     there = open_store(store)
     problems = there.verify(study)
+    if not len(problems) and not there.run_ids():
+        emit(problems, as_json)
+        note(f"no runs in {there.url} yet: `algoprogress submit demo` trains some")
+        return
     if set_aside:
         corrupt = problems[problems.file.str.startswith("runs/")] if len(problems) else problems
         for row in corrupt.drop_duplicates("file").to_dict("records"):
@@ -122,4 +129,6 @@ def verify(
 def compact(store: StoreOption = None, as_json: JsonOption = False) -> None:
     """Gather the runs' records and curves in an index, for fast reading. Safe to interrupt or delete."""
     there = open_store(store)
+    if not there.run_ids():
+        raise ValueError(f"no runs in {there.url}, so there is nothing to compact: check --store")
     emit({"store": there.url, "indexed": there.compact()}, as_json)

@@ -38,7 +38,7 @@ def studies(as_json: JsonOption = False) -> None:
 def plan(
     study: StudyArgument,
     store: StoreOption = None,
-    slots: Annotated[int | None, typer.Option(help="Runs at once; default: all cores.")] = None,
+    slots: Annotated[int | None, typer.Option(min=1, help="Runs at once; default: all cores.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Print each run with its size, cost and state, and the total. Trains nothing."""
@@ -65,11 +65,11 @@ def submit(
     study: StudyArgument,
     store: StoreOption = None,
     executor: ExecutorOption = "ray",
-    slots: Annotated[int | None, typer.Option(help="Runs at once; default: all cores.")] = None,
+    slots: Annotated[int | None, typer.Option(min=1, help="Runs at once; default: all cores.")] = None,
     address: Annotated[
         str, typer.Option(help="local: an own Ray on this machine; auto or host:port: a running one.")
     ] = "local",
-    gpus_per_run: Annotated[float, typer.Option(help="Share of a GPU for each run; 0: train on CPUs.")] = 0.0,
+    gpus_per_run: Annotated[float, typer.Option(min=0, help="Share of a GPU for each run; 0: train on CPUs.")] = 0.0,
     max_hours: Annotated[
         float | None, typer.Option(help="Refuse (exit code 3) a plan of more wall hours than this.")
     ] = None,
@@ -85,6 +85,11 @@ def submit(
 
     if executor not in executors.EXECUTORS:
         raise ValueError(f"unknown executor {executor!r}; known: {', '.join(executors.EXECUTORS)}")
+    for option, value in (("--max-hours", max_hours), ("--time-limit", time_limit)):
+        if value is not None and not value > 0:
+            raise ValueError(f"{option} is a number above 0, not {value}")
+    if time_limit is not None and executor == "inline":
+        raise ValueError("--time-limit needs workers that can be stopped: use --executor process or ray")
     found, there = find_study(study), open_store(store)
     there.writable()
     if max_hours is not None:

@@ -87,7 +87,9 @@ class ProcessExecutor:
         worker.pipe.close()
 
     def stop(self, run_id: str) -> None:
-        self._queue = [task for task in self._queue if task.run_id != run_id]
+        if any(task.run_id == run_id for task in self._queue):
+            self._queue = [task for task in self._queue if task.run_id != run_id]
+            self._ready.append(Outcome(run_id, "timeout", None, "stopped before it began"))
         for worker in list(self._workers):
             if worker.task is not None and worker.task.run_id == run_id:
                 self._ready.append(Outcome(run_id, "timeout", None, "stopped after its time limit"))

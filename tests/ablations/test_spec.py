@@ -226,7 +226,7 @@ def test_a_spec_is_frozen():
         ({"batch_tokens": 1000}, "not a multiple of the context 128: try 1024"),
         ({"tokens": 5000}, "not a multiple of batch_tokens 2048: try 4096"),
         ({"architecture": Transformer(), "evaluation": {"state": "carry"}}, "no state to carry"),
-        ({"data": {"tokenizer": "bpe"}}, "use bytes, or bpe-"),
+        ({"data": {"tokenizer": "bpe"}}, "use bytes, gpt2, or bpe-V"),
         ({"optimizer": "adma"}, "did you mean 'adam'"),
         ({"optimizer": {"beta1": 0.9}}, "has no 'name'; known: .*adam"),
         ({"architecture": {"preset": "moderm"}}, "known: retro, modern"),

@@ -63,11 +63,11 @@ def test_true_compute_is_near_the_budget(name):
 
 
 @every
-def test_every_arm_has_the_budgets_of_the_baseline(name):
-    # a gain at a budget that only one of the two has would be an extrapolation
+def test_the_baseline_has_the_budgets_of_every_arm(name):
+    # a gain at a budget that the baseline does not have would be an extrapolation
     study = studies[name]()
     budgets = {arm: {e.compute_budget for e in entries} for arm, entries in study.arms.items()}
-    assert all(found == budgets[study.baseline] for found in budgets.values())
+    assert all(found <= budgets[study.baseline] for found in budgets.values())
 
 
 @every

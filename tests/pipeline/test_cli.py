@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -205,3 +207,54 @@ def test_the_smoke_study_trains_on_real_text(cli, tmp_path):
     assert len(rows) == 12
     assert {row["corpus"] for row in rows} <= {"english", "python"}  # python where no package index answers
     assert all(row["loss"] < 3.6 for row in rows)
+
+
+def test_the_store_benchmark_runs_and_gives_ratios(cli, monkeypatch):
+    from algoprogress.pipeline import bench
+
+    monkeypatch.setattr(bench, "N_RUNS", 5)
+    monkeypatch.setattr(bench, "ROUNDS", 1)
+    code, out, _ = cli("bench", "store", "--json")
+    assert code == 0
+    assert all(set(row) == {"case", "ours", "peer", "ratio", "unit", "target", "holds"} for row in json.loads(out))
+
+
+def test_ctrl_c_says_that_nothing_is_lost(study_file, tmp_path):
+    path = tmp_path / "long.yaml"
+    path.write_text(study_file.read_text().replace("[2e8, 4e8]", "[1e11, 2e11]"))
+    store = tmp_path / "store"
+    command = [sys.executable, "-m", "algoprogress.pipeline.cli", "submit", str(path), "--store", str(store)]
+    child = subprocess.Popen([*command, "--executor", "process"], stderr=subprocess.PIPE, text=True)
+    while not list(store.glob("active/*.json")) and child.poll() is None:
+        time.sleep(0.1)
+    child.send_signal(signal.SIGINT)
+    _, err = child.communicate(timeout=60)
+    assert child.returncode == 130
+    assert "the same command goes on" in err
+    assert "Traceback" not in err
+    assert not list(store.glob("active/*.json"))
+
+
+@pytest.mark.parametrize("words", [["--slots", "0"], ["--max-hours", "nan"], ["--time-limit", "-1"]], ids=" ".join)
+def test_numbers_that_make_no_sense_are_refused(cli, study_file, tmp_path, words):
+    code, _, err = cli("submit", study_file, "--store", tmp_path / "store", "--executor", "process", *words)
+    assert code == 2
+    assert words[0] in err
+    assert not (tmp_path / "store" / "runs").exists()
+
+
+def test_a_damaged_study_file_index_or_run_stops_neither_plan_nor_submit(cli, study_file, tmp_path):
+    store = tmp_path / "store"
+    cli("submit", study_file, "--store", store, "--executor", "inline")
+    cli("compact", "--store", store)
+    (store / "studies" / "tiny.json").write_text("x")
+    next(store.glob("index/*.parquet")).write_text("x")
+    next(store.glob("runs/*.parquet")).write_text("x")
+    code, out, _ = cli("plan", study_file, "--store", store, "--json")
+    assert code == 0
+    assert json.loads(out)["totals"]["pending"] == 1
+    code, _, err = cli("submit", study_file, "--store", store, "--executor", "inline")
+    assert code == 0
+    assert "set aside" in err
+    assert cli("compact", "--store", store)[0] == 0
+    assert cli("verify", "--store", store)[0] == 0

@@ -309,3 +309,27 @@ def test_a_dead_address_is_refused_by_a_sentence():
 
     with pytest.raises(ValueError, match="no Ray cluster answers"):
         RayExecutor(address="127.0.0.1:1")
+
+
+def test_a_run_that_somebody_else_has_finished_is_not_trained_again(tiny_study, tmp_path, monkeypatch):
+    from algoprogress.pipeline import trainer
+    from algoprogress.pipeline.worker import Task, work
+
+    store = Store(tmp_path)
+    run(tiny_study, store)
+    spec = resolve(tiny_study).arms["lstm"][0].spec
+
+    def never(*args, **kwargs):
+        raise AssertionError("trained twice")
+
+    monkeypatch.setattr(trainer, "train", never)
+    assert work(Task(spec.run_id, spec.model_dump(mode="json"), store.url).plain())["status"] == "present"
+
+
+def test_a_heartbeat_of_another_submit_starts_no_clock_of_ours(tiny_study, tmp_path):
+    store, study = Store(tmp_path), slow(tiny_study, 20)
+    for run_id in resolve(study).specs():  # as if somebody else were at all of them
+        store.heartbeat(run_id, {"driver": "elsewhere:1", "step": 1, "steps": 2})
+    summary = submit(resolve(study), store, lambda: ProcessExecutor(1), Progress(), time_limit=20.0)
+    assert summary.trained == 8
+    assert not summary.failed

@@ -169,3 +169,18 @@ def test_tokens_of_another_vocabulary_are_refused(make_spec, tokens):
     spec = make_spec(data={"corpus_sha256": "0" * 64, "tokenizer": "bpe-300", "context": 32})
     with pytest.raises(ValueError, match="vocabulary of 257, the spec says 300"):
         train(spec, tokens)
+
+
+def test_a_damaged_checkpoint_is_dropped_and_the_run_begins_again(make_spec, tokens, tmp_path):
+    path = tmp_path / "run.safetensors"
+    path.write_bytes(b"not a checkpoint")
+    with pytest.warns(UserWarning, match="begins again"):
+        run = train(make_spec(), tokens, checkpoint_path=path)
+    assert facts(run) == facts(train(make_spec(), tokens))
+
+
+def test_a_run_goes_on_where_no_checkpoint_can_be_written(make_spec, tokens, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.warns(UserWarning, match="goes on without checkpoints"):
+        run = train(make_spec(), tokens, checkpoint_path=tmp_path / "file" / "run", checkpoint_seconds=0.0)
+    assert facts(run) == facts(train(make_spec(), tokens))
