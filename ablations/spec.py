@@ -56,8 +56,8 @@ class Data(Config):
         bpe = re.fullmatch(r"bpe-([1-9]\d{0,8})", value)
         if value not in VOCABULARIES and not (bpe and 257 <= int(bpe[1]) <= LARGEST_BPE):
             raise ValueError(
-                f"unknown tokenizer {value!r}; use {', '.join(VOCABULARIES)}, or bpe-V, such as bpe-2048, with V from 257 "
-                f"(the bytes and the end of text) to {LARGEST_BPE}"
+                f"unknown tokenizer {value!r}; use {', '.join(VOCABULARIES)}, or bpe-V, such as bpe-2048, with V from "
+                f"257 (the bytes and the end of text) to {LARGEST_BPE}"
             )
         return value
 

@@ -192,3 +192,11 @@ def test_no_file_knows_the_machine_it_was_written_on():
         text = path.read_text(encoding="utf-8")
         assert not (found := places.search(text)), f"{label(path)} holds {found and found.group()!r}"
         assert str(ROOT) not in text, f"{label(path)} holds the place of its checkout"
+
+
+def test_the_files_that_the_readme_shows_or_links_to_exist():
+    text = (ROOT / "README.md").read_text()
+    linked = [target for target in re.findall(r"\]\(([^)#]+)\)", text) if "://" not in target]
+    assert len(linked) > 5
+    assert [target for target in linked if not (ROOT / target).exists()] == []
+    assert "@@" not in text
