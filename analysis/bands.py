@@ -33,11 +33,11 @@ def law_curves(fit: JointFit, level: float = 0.95) -> pd.DataFrame:
 
 def gain_bands(fit: JointFit, level: float = 0.95, reference: Reference = "new") -> pd.DataFrame:
     """The gain by law on a grid over each arm's measured compute: rows of a gain table; empty without a law."""
-    compute = fit.rungs if len(fit.rungs) < 2 else np.geomspace(fit.rungs[0], fit.rungs[-1], N_GRID).tolist()
+    between = np.geomspace(fit.rungs[0], fit.rungs[-1], N_GRID)[1:-1].tolist() if len(fit.rungs) > 1 else []
+    compute = sorted({*fit.rungs, *between})  # with the rungs, where an arm's measured range begins and ends
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", AnalysisWarning)  # said already with the table
         bands = gains_of(fit, compute, method="law", reference=reference, level=level)
     measured = fit.front.groupby("arm")["rung"].agg(["min", "max"])
-    slack = 1e-9  # the grid's ends are the rungs, but for rounding
-    low, high = bands["arm"].map(measured["min"]) * (1 - slack), bands["arm"].map(measured["max"]) * (1 + slack)
-    return bands[bands["compute"].between(low, high)].reset_index(drop=True)
+    inside = bands["compute"].between(bands["arm"].map(measured["min"]), bands["arm"].map(measured["max"]))
+    return bands[inside].reset_index(drop=True)
