@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from algoprogress.ablations.allocation import isoflop
 from algoprogress.ablations.architectures import ArchitectureConfig
 from algoprogress.ablations.architectures.lstm import LSTM
@@ -33,9 +35,9 @@ def arm(
     optimizer: OptimizerConfig,
     schedule: ScheduleConfig,
     evaluation: Evaluation,
-    sweep_up_to: float,
+    swept: Collection[float],
 ) -> tuple[Entry, ...]:
-    """One model a budget; three rates, a factor 2 apart, up to the largest budget that is swept, and one beyond it."""
+    """One model a budget; three rates, a factor 2 apart, at the budgets that are swept, and one at the others."""
     return tuple(
         Entry(
             spec=RunSpec(
@@ -52,11 +54,11 @@ def arm(
         )
         for budget, (model, middle) in ladder.items()
         for row in isoflop(budget, [model], DATA.vocab_size, DATA.context, LADDER[budget])
-        for rate in ([middle / 2, middle, middle * 2] if budget <= sweep_up_to else [middle])
+        for rate in ([middle / 2, middle, middle * 2] if budget in swept else [middle])
     )
 
 
-def arms(sweep_up_to: float) -> dict[str, tuple[Entry, ...]]:
+def arms(swept: Collection[float]) -> dict[str, tuple[Entry, ...]]:
     reset = Evaluation(tokens=VALIDATION_TOKENS)
     carry = Evaluation(tokens=VALIDATION_TOKENS, state="carry")
     lstm: Ladder = {
@@ -83,10 +85,10 @@ def arms(sweep_up_to: float) -> dict[str, tuple[Entry, ...]]:
         for (budget, (model, _)), rate in zip(modern.items(), (0.125, 0.125, 0.125, 0.5), strict=True)
     }
     return {
-        "lstm": arm(lstm, AdamW(), Cosine(), carry, sweep_up_to),
-        "retro": arm(retro, Adam(), InverseSqrt(), reset, sweep_up_to),
-        "modern": arm(modern, AdamW(), Cosine(), reset, sweep_up_to),
-        "modern_sgd": arm(by_sgd, Momentum(), Cosine(), reset, sweep_up_to),
+        "lstm": arm(lstm, AdamW(), Cosine(), carry, swept),
+        "retro": arm(retro, Adam(), InverseSqrt(), reset, swept),
+        "modern": arm(modern, AdamW(), Cosine(), reset, swept),
+        "modern_sgd": arm(by_sgd, Momentum(), Cosine(), reset, swept),
     }
 
 
@@ -94,7 +96,7 @@ def arms(sweep_up_to: float) -> dict[str, tuple[Entry, ...]]:
 def demo() -> Study:
     """Is the Transformer's gain in compute over the LSTM a constant factor, or does it grow with compute?
 
-    Every arm's rate is swept at the smallest budget; above it stands the best rate of `demo_wide`.
+    Every arm's rate is swept at 1e11 FLOP; elsewhere stands the best rate of `demo_wide`.
     """
     sweep = Sweep(extensions=1, seeds=2, seeds_up_to=1e11)
-    return Study(name="demo", question=question(demo), baseline="lstm", arms=arms(1e11), sweep=sweep)
+    return Study(name="demo", question=question(demo), baseline="lstm", arms=arms([1e11]), sweep=sweep)

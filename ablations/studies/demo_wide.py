@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
-
-from algoprogress.ablations.studies.demo import arms
+from algoprogress.ablations.studies.demo import LADDER, arms
 from algoprogress.ablations.study import Study, Sweep, question, studies
 
 
@@ -12,4 +10,4 @@ from algoprogress.ablations.study import Study, Sweep, question, studies
 def demo_wide() -> Study:
     """Does the demo's answer stand when every arm's learning rate is swept at every budget, over three seeds?"""
     sweep = Sweep(extensions=2, seeds=3, seeds_up_to=3e11)
-    return Study(name="demo_wide", question=question(demo_wide), baseline="lstm", arms=arms(math.inf), sweep=sweep)
+    return Study(name="demo_wide", question=question(demo_wide), baseline="lstm", arms=arms(LADDER), sweep=sweep)
