@@ -7,10 +7,11 @@ import numpy as np
 import pandas as pd
 
 from algoprogress.analysis.fit import CONVERGED, FLOOR
-from algoprogress.analysis.loghuber import E, Points, derivatives, log_loss, minimise
+from algoprogress.analysis.loghuber import NEAR, E, Points, derivatives, log_loss, minimise
 
 CHI2_95 = 3.841458820694124  # 95 % point of chi-squared with one degree of freedom
 N_PROFILE = 24  # values of E from 0 to the lowest loss, besides as many near the estimate
+STEPS = 30  # at each value of E and threshold: values so far off that this is too few are far outside the interval
 TOO_MANY = 20_000  # runs beyond which the profile of so exact an estimate is its quadratic approximation
 CONDITION = 1e10  # of the Hessian with unit diagonal: beyond, rounding of the data moves the estimate
 
@@ -56,7 +57,7 @@ def profile_E(points: Points, theta: np.ndarray, delta: float, tie: np.ndarray |
     change = np.maximum((rest.sum() + theta[E] - values) / rest.sum(), 1e-3)
     start[:, 1:3] += np.log(change)[:, None]
     start[:, E] = values
-    found = minimise(points, start, delta, tie_PF=tie, hold=(E,))
+    found = minimise(points, start, delta, tie_PF=tie, hold=(E,), at_rest=NEAR, most=STEPS)
     return Profile(points, values, found.objective_B, found.theta_BP, delta, tie)
 
 

@@ -143,6 +143,8 @@ def minimise(
     anneal: tuple[float, ...] = ANNEAL,
     tie_PF: np.ndarray | None = None,
     hold: tuple[int, ...] = (),
+    at_rest: float = AT_REST,
+    most: int = MAX_ITERATIONS,
 ) -> Solutions:
     """min over theta of sum_i w_i rho_delta(ln L_i(theta) - y_i), for each member of a batch.
 
@@ -153,13 +155,15 @@ def minimise(
         anneal: wider thresholds to pass through first.
         tie_PF: theta = tie @ phi, for laws that share an exponent.
         hold: parameters kept at their start.
+        at_rest: relative offset (see `Solutions`) at which a member is done.
+        most: iterations at each threshold.
     """
     weight = np.ones((1, len(points.y))) if weight_Bn is None else weight_Bn
     theta = theta_BP
     for wide in anneal:
         if wide > delta:
-            theta = _descend(points, weight, theta, wide, NEAR, tie_PF, hold).theta_BP
-    return _descend(points, weight, theta, delta, AT_REST, tie_PF, hold)
+            theta = _descend(points, weight, theta, wide, NEAR, tie_PF, hold, most).theta_BP
+    return _descend(points, weight, theta, delta, at_rest, tie_PF, hold, most)
 
 
 def _descend(
@@ -170,6 +174,7 @@ def _descend(
     at_rest: float,
     tie_PF: np.ndarray | None,
     hold: tuple[int, ...],
+    most: int,
 ) -> Solutions:
     """Newton steps with Levenberg's damping, scaled by the diagonal, until the predicted decrease is rounding.
 
@@ -191,7 +196,7 @@ def _descend(
     value, g, H = derivatives(points, weight, theta, delta)
     objective[:] = value
     iteration = 0
-    for iteration in range(1, MAX_ITERATIONS + 1):  # noqa: B007 (reported after the loop)
+    for iteration in range(1, most + 1):  # noqa: B007 (reported after the loop)
         phi = theta[active][:, of]
         g_f, H_f = g @ tie, tie.T @ H @ tie
         free = ~(kept | ((phi <= lo) & (g_f > 0)) | ((phi >= hi) & (g_f < 0)))

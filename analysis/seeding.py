@@ -14,6 +14,7 @@ BLOCKS = (
     4  # the best cell of each of 4 x 4 blocks of the grid is a start too, so that agreement between starts says much
 )
 N_RANDOM = 64  # starts where the grid has no interior minimum
+MET = 1e-5  # relative offset, and difference in working parameters, at which starts have met
 SEEDS = 4  # interior minima followed up
 
 
@@ -105,6 +106,6 @@ def minimise_from(
     Returns:
         The minima found, and how many of the starts (S,) led to each.
     """
-    first = minimise(points, theta_SP, max(ANNEAL[0], delta), anneal=(), tie_PF=tie_PF)
-    _, kept, count = np.unique(first.theta_BP.round(5), axis=0, return_index=True, return_counts=True)
+    first = minimise(points, theta_SP, max(ANNEAL[0], delta), anneal=(), tie_PF=tie_PF, at_rest=MET)
+    _, kept, count = np.unique((first.theta_BP / (10 * MET)).round(), axis=0, return_index=True, return_counts=True)
     return minimise(points, first.theta_BP[kept], delta, anneal=ANNEAL[1:], tie_PF=tie_PF), count
