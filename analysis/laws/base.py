@@ -27,6 +27,7 @@ class Law(ABC):
     units: ClassVar[tuple[str, ...]]
     derived: ClassVar[tuple[str, ...]] = ()
     shareable: ClassVar[tuple[str, ...]] = ()
+    stderr_method: ClassVar[str] = "Gauss-Newton"  # of `summary`
 
     params_: pd.DataFrame
     summary: pd.DataFrame
@@ -35,6 +36,14 @@ class Law(ABC):
     @abstractmethod
     def fit(self, runs: pd.DataFrame) -> Self:
         """Fit runs with columns `inputs` and loss (nats/token)."""
+
+    def intervals(
+        self, method: str = "pairs", cluster: str | None = None, level: float = 0.95, n: int = 4000, seed: int = 42
+    ) -> pd.DataFrame:
+        """[parameter, estimate, stderr, low, high, ...] by resampling, for laws that are fitted to single runs."""
+        raise ValueError(
+            f"{self.name} is fitted to a frontier: its intervals come from resampling seeds, by the gains."
+        )
 
     @abstractmethod
     def predict(self, *args: Any, **kwargs: Any) -> np.ndarray:

@@ -43,6 +43,7 @@ class Chinchilla(Law):
     parameters = ("E", "A", "B", "alpha", "beta")
     units = ("nats/token", "nats/token n_params^alpha", "nats/token tokens^beta", "", "")
     derived = ("a_opt",)
+    stderr_method = "sandwich"
     tie: ClassVar[np.ndarray | None] = None  # theta = tie @ free parameters
 
     def __init__(self, huber: float = DELTA) -> None:
