@@ -191,7 +191,7 @@ def _descend(
     B = len(theta)
     objective, offset = np.full(B, np.inf), np.full(B, np.inf)
     at_bound = np.zeros((B, n_free), bool)
-    damping = np.full(B, 1e-4)
+    damping = np.full(B, 1e-2)
     active = np.arange(B)
     value, g, H = derivatives(points, weight, theta, delta)
     objective[:] = value
