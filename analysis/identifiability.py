@@ -131,7 +131,8 @@ def doubts_of(diagnostics: dict[str, Any], runs: pd.DataFrame, points: Points) -
     if diagnostics["gradient_norm"] > CONVERGED:
         said.append(f"the minimum is a flat valley (relative offset {diagnostics['gradient_norm']:.1e})")
     if diagnostics["starts_agree"] < 0.5:
-        said.append(f"only {diagnostics['starts_agree']:.0%} of the starts found the best minimum")
+        share = diagnostics["starts_agree"]
+        said.append(f"{f'only {share:.0%}' if share else 'none'} of the starts found the best minimum")
     if diagnostics["at_bound"]:
         said.append(f"{', '.join(diagnostics['at_bound'])} at a bound")
     if diagnostics["condition"] > CONDITION:
