@@ -4,6 +4,7 @@ from algoprogress.analysis.frontier import frontier
 from algoprogress.analysis.gains import compute_equivalent_gain
 from algoprogress.analysis.joint import JointFit, fit_jointly
 from algoprogress.analysis.laws import laws
+from algoprogress.analysis.laws.base import Law
 from algoprogress.analysis.laws.law import LossLaw
 from algoprogress.analysis.scale import scale_dependence
 from algoprogress.analysis.tables import StudyTables, study_tables
@@ -22,6 +23,7 @@ __all__ = [
     "Extrapolation",
     "FewSeeds",
     "JointFit",
+    "Law",
     "LawsDisagree",
     "LossLaw",
     "NotIdentified",

@@ -113,6 +113,11 @@ def fit_jointly(
     if law is None:
         return fit
     unfitted = laws[law]() if isinstance(law, str) else law
+    if not isinstance(unfitted, LossLaw):
+        raise ValueError(
+            f"A gain needs a law in compute, and {unfitted.name} is one in {' and '.join(unfitted.inputs)}; there are "
+            f"{', '.join(name for name in laws if issubclass(laws[name], LossLaw))}."
+        )
     n_rungs = front.groupby("arm", sort=False).size()
     law_arms = [a for a in fit.arms if n_rungs[a] >= 2]
     data = front[front["arm"].isin(law_arms)]

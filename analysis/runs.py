@@ -26,6 +26,7 @@ FACTS = frozenset(
     ]
 )
 RUNG_GAP = 1.25  # runs nearer than this factor share a rung; ladders step by 2 or more, true compute is within a few %
+SAME = 1e-2  # a size, or a ratio, that varies by less than this in ln does not vary: ours
 RUNG_WIDTH = 2.0  # a rung wider than this factor is no rung: such runs are put into equal bins of log compute instead
 
 
@@ -51,6 +52,40 @@ def check_runs(runs: pd.DataFrame) -> None:
             )
     if done["arm"].isna().any():
         raise ValueError("Some runs belong to no arm; give `arm` a value in every row or select one study.")
+
+
+def check_sizes(runs: pd.DataFrame, n_free: int, law: str) -> None:
+    """Raise a ValueError unless n_params, tokens and loss are positive and finite and could tell N from D."""
+    if not isinstance(runs, pd.DataFrame):
+        raise ValueError(f"Runs must be a DataFrame with n_params, tokens and loss, not {type(runs).__name__}.")
+    missing = [c for c in ("n_params", "tokens", "loss") if c not in runs]
+    if missing:
+        raise ValueError(
+            f"{law} needs a column {', '.join(missing)}; the runs have {', '.join(map(str, runs.columns))}."
+        )
+    for column in ("n_params", "tokens", "loss"):
+        values = pd.to_numeric(runs[column], errors="coerce").to_numpy(float)
+        bad = ~(np.isfinite(values) & (values > 0))
+        if bad.any():
+            raise ValueError(
+                f"{bad.sum()} of {len(runs)} runs have a {column} that is not a positive number (first: "
+                f"{runs[column][bad].iloc[0]}); correct them or leave them out."
+            )
+    different = runs[["n_params", "tokens"]].drop_duplicates()
+    if len(different) < n_free:
+        raise ValueError(
+            f"{len(runs)} runs at {len(different)} pairs of size and data can not determine the {n_free} parameters of "
+            f"{law}; measure more of them."
+        )
+    log_n, log_d = (np.log(different[c].to_numpy(float)) for c in ("n_params", "tokens"))
+    for column, values, other in (("n_params", log_n, "tokens"), ("tokens", log_d, "n_params")):
+        if np.ptp(values) < SAME:
+            raise ValueError(f"All runs have one {column}: {law} can not tell its term from E; vary it beside {other}.")
+    if np.ptp(log_d - log_n) < SAME:
+        raise ValueError(
+            f"All runs have one ratio of tokens to n_params: {law} can not tell the term of size from that of data; "
+            "vary the ratio."
+        )
 
 
 def usable_runs(runs: pd.DataFrame, max_epochs: float = 1.0) -> pd.DataFrame:

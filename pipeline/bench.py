@@ -19,8 +19,14 @@ Rows = list[dict[str, Any]]
 benchmarks: Registry[Callable[[], Rows]] = Registry("benchmark", __name__)
 
 
-def compare(case: str, ours: Callable[[], Any], peer: Callable[[], Any], target: float) -> dict[str, Any]:
-    """Median CPU seconds of each, taken in turn; ratio = peer / ours, so that more than 1 is faster than the peer."""
+def compare(
+    case: str, ours: Callable[[], Any], peer: Callable[[], Any], target: float, scale: float = 1.0
+) -> dict[str, Any]:
+    """Median CPU seconds of each, taken in turn; ratio = peer / ours, so that more than 1 is faster than the peer.
+
+    Args:
+        scale: how many times the peer's whole work is what `peer` does; the case must say so.
+    """
     times: dict[str, list[float]] = {"ours": [], "peer": []}
     for work in (ours, peer):
         work()  # warm
@@ -29,7 +35,7 @@ def compare(case: str, ours: Callable[[], Any], peer: Callable[[], Any], target:
             begun = time.process_time()
             work()
             times[name].append(time.process_time() - begun)
-    a, b = statistics.median(times["ours"]), statistics.median(times["peer"])
+    a, b = statistics.median(times["ours"]), scale * statistics.median(times["peer"])
     return {
         "case": case,
         "ours": a,
@@ -92,6 +98,14 @@ def store() -> Rows:
             raw,
             compare(f"records of {N_RUNS} runs after compaction", kept.runs, lambda: pd.read_parquet(flat), 10.0),
         ]
+
+
+@benchmarks.register("fit")
+def fit() -> Rows:
+    """Fits of L = E + A N^-alpha + B D^-beta and their resamples, beside scipy and chinchilla 0.2.0."""
+    from algoprogress.pipeline.bench_fit import rows
+
+    return rows()
 
 
 @benchmarks.register("train")

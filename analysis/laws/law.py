@@ -1,7 +1,7 @@
-"""What every loss law does: fit runs of one or several arms, predict, invert, say how sure it is."""
+"""What every law in compute alone does: fit runs of one or several arms, predict, invert, say how sure it is."""
 
 import warnings
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Self
 
@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from algoprogress.analysis.fit import Solutions, minimise
+from algoprogress.analysis.laws.base import Law
 from algoprogress.analysis.runs import check_runs
 from algoprogress.analysis.warnings import ConvergenceError, NotIdentified
 
@@ -20,7 +21,7 @@ DELTA = (
 # that ordinary noise is fitted by least squares and one failed rung cannot bend a curve. A choice of ours.
 
 
-class LossLaw(ABC):
+class LossLaw(Law):
     """A law L(C), fitted in log loss, for one arm or jointly for several.
 
     A subclass is one file: its parameters, `log_loss` with its Jacobian, `bounds`, `starts`, `natural`, `invert`.
@@ -37,10 +38,7 @@ class LossLaw(ABC):
             E_interval (95 % by profile).
     """
 
-    name: ClassVar[str]
-    parameters: ClassVar[tuple[str, ...]]
-    units: ClassVar[tuple[str, ...]]
-    shareable: ClassVar[tuple[str, ...]]
+    inputs: ClassVar[tuple[str, ...]] = ("compute",)
 
     def __init__(self, huber: float = DELTA, fixed: Mapping[str, float] | None = None) -> None:
         unknown = set(fixed or {}) - set(self.shareable)
@@ -343,6 +341,11 @@ class LossLaw(ABC):
         x = self.invert(w, np.atleast_1d(y))
         with np.errstate(over="ignore"):
             return np.exp(x + self.log_c0_).reshape((*w.shape[:-1], *y.shape))
+
+    def frontier(self, compute: Any, arm: str | None = None) -> pd.DataFrame:
+        """[compute, loss] at compute in FLOP: a law in compute is its own frontier."""
+        at = np.atleast_1d(np.asarray(compute, float))
+        return pd.DataFrame({"compute": at, "loss": self.predict(at, arm)})
 
     def compute_for_each(self, loss_B: np.ndarray, arm: str, theta_BP: np.ndarray) -> np.ndarray:
         """C (B,) at which each resampled law reaches its own loss."""

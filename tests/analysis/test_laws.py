@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 from scipy.optimize import least_squares
 
-from algoprogress.analysis import NotIdentified, frontier, laws
+from algoprogress.analysis import Law, LossLaw, NotIdentified, frontier, laws
 from algoprogress.analysis.simulation import simulate_runs
 
 COMPUTE = np.geomspace(1e11, 1e15, 9)
@@ -13,15 +13,51 @@ def exact(E=1.7, A=400.0, alpha=0.21, arm="a") -> pd.DataFrame:
     return pd.DataFrame({"arm": arm, "compute": COMPUTE, "loss": E + A * COMPUTE**-alpha})
 
 
+def exact_grid(E=1.7, A=400.0, B=410.0, alpha=0.34, beta=0.28) -> pd.DataFrame:
+    N, D = (g.ravel() for g in np.meshgrid(np.geomspace(1e7, 1e10, 6), np.geomspace(1e9, 1e12, 6)))
+    return pd.DataFrame({"n_params": N, "tokens": D, "loss": E + A * N**-alpha + B * D**-beta})
+
+
+def fitted(name: str) -> Law:
+    return laws[name]().fit(exact() if laws[name].inputs == ("compute",) else exact_grid())
+
+
+IN_COMPUTE = [name for name in laws if issubclass(laws[name], LossLaw)]
+
+
 @pytest.mark.parametrize("name", laws)
 class TestEveryLaw:
     """What any law in the registry must do: held by existing."""
 
-    def fitted(self, name):
-        return laws[name]().fit(exact())
+    def test_compute_for_inverts_the_frontier(self, name):
+        law = fitted(name)
+        front = law.frontier(COMPUTE)
+        np.testing.assert_allclose(law.compute_for(front["loss"]), COMPUTE, rtol=1e-6)
 
+    def test_predicts_the_frontier(self, name):
+        law = fitted(name)
+        front = law.frontier(COMPUTE)
+        np.testing.assert_allclose(law.predict(*(front[c] for c in law.inputs)), front["loss"], rtol=1e-12)
+
+    def test_loss_falls_with_compute(self, name):
+        assert (np.diff(fitted(name).frontier(COMPUTE)["loss"]) < 0).all()
+
+    def test_units_and_summary_are_complete(self, name):
+        law = fitted(name)
+        assert len(law.units) == len(law.parameters)
+        assert set(law.summary["parameter"]) == {*law.parameters, *law.derived}
+        wanted = {"objective", "gradient_norm", "condition", "starts_agree", "at_bound", "n", "n_free", "E_interval"}
+        assert wanted <= set(law.diagnostics_)
+
+    def test_says_that_it_is_not_fitted(self, name):
+        with pytest.raises(ValueError, match="before asking"):
+            laws[name]().frontier(1e12)
+
+
+@pytest.mark.parametrize("name", IN_COMPUTE)
+class TestEveryLawInCompute:
     def test_jacobian_is_the_derivative(self, name):
-        law = self.fitted(name)
+        law = fitted(name)
         w, x = law._w("a", None), np.linspace(-2, 2, 5)
         point = np.tile(w, (5, 1))
         _, jacobian = law.log_loss(point, x)
@@ -31,21 +67,8 @@ class TestEveryLaw:
             numeric = (law.log_loss(point + step, x)[0] - law.log_loss(point - step, x)[0]) / (2 * step[k])
             np.testing.assert_allclose(jacobian[:, k], numeric, rtol=1e-5, atol=1e-9)
 
-    def test_compute_for_inverts_predict(self, name):
-        law = self.fitted(name)
-        np.testing.assert_allclose(law.compute_for(law.predict(COMPUTE)), COMPUTE, rtol=1e-6)
-
-    def test_loss_falls_with_compute(self, name):
-        assert (np.diff(self.fitted(name).predict(COMPUTE)) < 0).all()
-
-    def test_units_and_summary_are_complete(self, name):
-        law = self.fitted(name)
-        assert len(law.units) == len(law.parameters)
-        assert set(law.summary["parameter"]) == set(law.parameters)
-        assert {"gradient_norm", "condition", "starts_agree", "at_bound", "n", "n_free"} <= set(law.diagnostics_)
-
     def test_resamples_predict_as_the_estimate_does(self, name):
-        law = self.fitted(name)
+        law = fitted(name)
         twice = np.stack([law.theta_, law.theta_])
         np.testing.assert_allclose(law.predict(COMPUTE, "a", twice), np.tile(law.predict(COMPUTE), (2, 1)))
 
