@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import sys
 from pathlib import Path
 
 import pytest
@@ -88,3 +89,19 @@ arms:
         encoding="utf-8",
     )
     return load(path)
+
+
+@pytest.fixture
+def cli(monkeypatch, capsys):
+    """Run a command in this process: (exit code, stdout, stderr)."""
+
+    from algoprogress.pipeline.cli import main
+
+    def run(*words):
+        monkeypatch.setattr(sys, "argv", ["algoprogress", *map(str, words)])
+        with pytest.raises(SystemExit) as end:
+            main()
+        out, err = capsys.readouterr()
+        return end.value.code, out, err
+
+    return run

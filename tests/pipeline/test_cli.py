@@ -10,21 +10,7 @@ import time
 
 import pytest
 
-from algoprogress.pipeline.cli import app, main
-
-
-@pytest.fixture
-def cli(monkeypatch, capsys):
-    """Run a command in this process: (exit code, stdout, stderr)."""
-
-    def run(*words):
-        monkeypatch.setattr(sys, "argv", ["algoprogress", *map(str, words)])
-        with pytest.raises(SystemExit) as end:
-            main()
-        out, err = capsys.readouterr()
-        return end.value.code, out, err
-
-    return run
+from algoprogress.pipeline.cli import app
 
 
 @pytest.fixture

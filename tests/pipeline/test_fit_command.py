@@ -1,25 +1,10 @@
 """`fit` and `gains` on anybody's file."""
 
 import json
-import sys
 
 import numpy as np
 import pandas as pd
 import pytest
-
-from algoprogress.pipeline.cli import main
-
-
-@pytest.fixture
-def cli(monkeypatch, capsys):
-    def run(*words):
-        monkeypatch.setattr(sys, "argv", ["algoprogress", *map(str, words)])
-        with pytest.raises(SystemExit) as end:
-            main()
-        out, err = capsys.readouterr()
-        return end.value.code, out, err
-
-    return run
 
 
 def grid(n: int = 40, seed: int = 0) -> pd.DataFrame:
