@@ -40,18 +40,23 @@ def check_runs(runs: pd.DataFrame) -> None:
             f"The runs have no column {', '.join(missing)}; they have {', '.join(map(str, runs.columns))}."
         )
     done = runs[runs["status"] == "done"] if "status" in runs else runs
-    for column in ("compute", "loss"):
-        values = pd.to_numeric(done[column], errors="coerce").to_numpy(float)
-        bad = ~(np.isfinite(values) & (values > 0))
-        if bad.any():
-            which = done["run_id"] if "run_id" in done else done.index.to_series()
-            names = ", ".join(map(str, which[bad][:3]))
-            raise ValueError(
-                f"{bad.sum()} of {len(done)} finished runs have a {column} that is not a positive number "
-                f"(first: {names}, {column} = {done[column][bad].iloc[0]}); correct them or leave them out."
-            )
+    _check_positive(done, ("compute", "loss"), "finished runs")
     if done["arm"].isna().any():
         raise ValueError("Some runs belong to no arm; give `arm` a value in every row or select one study.")
+
+
+def _check_positive(runs: pd.DataFrame, columns: tuple[str, ...], called: str) -> None:
+    """Raise a ValueError that names the first runs with a value that is not a positive, finite number."""
+    for column in columns:
+        values = pd.to_numeric(runs[column], errors="coerce").to_numpy(float)
+        bad = ~(np.isfinite(values) & (values > 0))
+        if bad.any():
+            which = runs["run_id"] if "run_id" in runs else runs.index.to_series()
+            names = ", ".join(map(str, which[bad][:3]))
+            raise ValueError(
+                f"{bad.sum()} of {len(runs)} {called} have a {column} that is not a positive number "
+                f"(first: {names}, {column} = {runs[column][bad].iloc[0]}); correct them or leave them out."
+            )
 
 
 def check_sizes(runs: pd.DataFrame, n_free: int, law: str) -> None:
@@ -63,14 +68,7 @@ def check_sizes(runs: pd.DataFrame, n_free: int, law: str) -> None:
         raise ValueError(
             f"{law} needs a column {', '.join(missing)}; the runs have {', '.join(map(str, runs.columns))}."
         )
-    for column in ("n_params", "tokens", "loss"):
-        values = pd.to_numeric(runs[column], errors="coerce").to_numpy(float)
-        bad = ~(np.isfinite(values) & (values > 0))
-        if bad.any():
-            raise ValueError(
-                f"{bad.sum()} of {len(runs)} runs have a {column} that is not a positive number (first: "
-                f"{runs[column][bad].iloc[0]}); correct them or leave them out."
-            )
+    _check_positive(runs, ("n_params", "tokens", "loss"), "runs")
     different = runs[["n_params", "tokens"]].drop_duplicates()
     if len(different) < n_free:
         raise ValueError(

@@ -96,7 +96,8 @@ class PlainProgress(Progress):
         self.last = time.monotonic()
 
     def begin(self) -> None:
-        self.say(f"{self.name}: {len(self.cost) - len(self.done)} of {len(self.cost)} runs to train")
+        left = len(self.cost) - len(self.done)
+        self.say(f"{self.name}: {left or 'none'} of {len(self.cost)} runs to train")
 
     def beats(self, active: dict[str, dict[str, Any]]) -> None:
         super().beats(active)

@@ -68,16 +68,18 @@ def submit(
             store.set_aside(problem["run_id"], problem["problem"])
             progress.say(f"set aside {problem['file']}: {problem['problem']}; trained again if {study.name} needs it")
     loop = _Loop(study, store, progress, time_limit, retry_failed, device)
-    loop.look()
-    store.save_study(loop.study.stored())
-    if loop.todo:
-        executor = make_executor()
-        try:
-            loop.run(executor)
-        finally:
-            executor.close()
-            progress.close()
-            store.clean()
+    try:
+        loop.look()
+        store.save_study(loop.study.stored())
+        if loop.todo:
+            executor = make_executor()
+            try:
+                loop.run(executor)
+            finally:
+                executor.close()
+                store.clean()
+    finally:
+        progress.close()  # a bar that is left open keeps the terminal's cursor
     loop.summary.seconds = time.monotonic() - begun
     return loop.summary
 

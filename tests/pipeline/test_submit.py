@@ -333,3 +333,22 @@ def test_a_heartbeat_of_another_submit_starts_no_clock_of_ours(tiny_study, tmp_p
     summary = submit(resolve(study), store, lambda: ProcessExecutor(1), Progress(), time_limit=20.0)
     assert summary.trained == 8
     assert not summary.failed
+
+
+def test_the_bar_is_closed_when_there_is_nothing_to_train_and_when_nothing_can_be(tiny_study, tmp_path):
+    closed = []
+
+    class Closing(Progress):
+        def close(self):
+            closed.append(True)
+
+    def broken():
+        raise ValueError("no executor today")
+
+    study = resolve(tiny_study)
+    with pytest.raises(ValueError, match="today"):
+        submit(study, Store(tmp_path), broken, Closing())
+    assert closed == [True]
+    run(tiny_study, Store(tmp_path))
+    submit(study, Store(tmp_path), broken, Closing())
+    assert closed == [True, True]
