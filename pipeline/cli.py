@@ -11,7 +11,7 @@ from typing import NoReturn
 
 import typer
 
-from algoprogress.pipeline.commands import analysis, bench, corpus, store, studies
+from algoprogress.pipeline.commands import analysis, bench, corpus, fit, gains, store, studies
 from algoprogress.pipeline.executors import NotEnoughResources
 from algoprogress.pipeline.output import Refused, note
 
@@ -39,8 +39,8 @@ for command in (
     analysis.tables,
     analysis.figures,
     analysis.report,
-    analysis.fit,
-    analysis.gains,
+    fit.fit,
+    gains.gains,
     bench.bench,
 ):
     app.command()(command)

@@ -1,0 +1,90 @@
+"""The runs that `fit` and `gains` read: of a study in the store, or of anybody's CSV or Parquet file."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from algoprogress.pipeline.output import note, open_store
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Target = Annotated[str, typer.Argument(help="A study in the store, or a CSV or Parquet file with a row per run.")]
+ArmOption = Annotated[
+    str | None, typer.Option(help="Column of a file that names the arm, or several with commas between.")
+]
+
+
+def is_file(target: str) -> bool:
+    return Path(target).suffix in (".csv", ".parquet")
+
+
+def renamed(n_col: str | None, d_col: str | None, c_col: str | None, loss_col: str | None) -> dict[str, str]:
+    """Our column -> that of the file, where one was named."""
+    named = {"n_params": n_col, "tokens": d_col, "compute": c_col, "loss": loss_col}
+    return {ours: theirs for ours, theirs in named.items() if theirs is not None}
+
+
+def read_runs(
+    target: str, arm: str | None, store: str | None, where: str | None, columns: dict[str, str] | None = None
+) -> pd.DataFrame:
+    """One row per run with arm, compute and loss, and what else there is: of a study in the store, or of a file.
+
+    In a file `flops` stands for compute; where one of compute, n_params, tokens is missing it is had from C = 6 N D.
+    """
+    path = Path(target)
+    if is_file(target):
+        if not path.exists():
+            raise ValueError(f"there is no file {target}: give a CSV or Parquet file, or the name of a study")
+        import pandas as pd
+
+        runs = pd.read_csv(path) if path.suffix == ".csv" else pd.read_parquet(path)
+        named = [*(arm.split(",") if arm else []), *(columns or {}).values()]
+        if unknown := [c for c in named if c not in runs.columns]:
+            raise ValueError(f"no column {', '.join(unknown)}; there are: {', '.join(map(str, runs.columns))}")
+        of_arm = runs[arm.split(",")].astype(str).agg(",".join, axis=1) if arm else runs.get("arm", path.stem)
+        runs = runs.assign(**{ours: runs[theirs] for ours, theirs in (columns or {}).items()})
+        runs = runs.assign(arm=of_arm)
+        if "compute" not in runs and "flops" in runs:
+            runs = runs.rename(columns={"flops": "compute"})
+        if "compute" not in runs and {"n_params", "tokens"} <= set(runs):
+            runs = runs.assign(compute=6.0 * runs["n_params"] * runs["tokens"])
+        elif "tokens" not in runs and {"n_params", "compute"} <= set(runs):
+            runs = runs.assign(tokens=runs["compute"] / 6 / runs["n_params"])
+    else:
+        if columns:
+            raise ValueError("columns are named for a file; a stored study has its own")
+        runs = open_store(store).runs(target)
+    if where is not None:
+        try:
+            runs = runs.query(where)
+        except Exception as error:
+            raise ValueError(f"--where {where!r} is not a query on the columns of the runs: {error}") from None
+    if runs.empty:
+        raise ValueError(f"{target} has no finished run" + (f" with {where}" if where else ""))
+    return runs
+
+
+def numbers(option: str, text: str | None) -> list[float] | None:
+    if text is None:
+        return None
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise ValueError(f"{option} takes numbers separated by commas, such as 1e17,1e18; not {text!r}") from None
+
+
+@contextmanager
+def notes() -> Iterator[None]:
+    """Warnings as lines on stderr, each once."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield
+    for line in dict.fromkeys(str(w.message) for w in caught):
+        note(f"warning: {line}")
