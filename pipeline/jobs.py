@@ -1,7 +1,7 @@
 """`submit` from outside a cluster: the same command, run as a Ray job on the cluster's head.
 
-The job takes with it the study, the store's address and the state of the code, and nothing else. Closing the laptop does
-not stop it, and asking again while it runs follows it instead of starting a second one.
+The job takes with it the study, the address of the store and the state of the code, and nothing else. Closing the
+laptop does not stop it, and asking again while it runs follows it instead of starting a second one.
 """
 
 from __future__ import annotations

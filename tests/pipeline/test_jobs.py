@@ -29,7 +29,7 @@ def test_a_store_beside_the_command_is_refused(store):
 
 def test_a_dead_address_is_refused_at_once(tmp_path):
     begun = time.monotonic()
-    with pytest.raises(ValueError, match="no Ray job server answers at http://127.*is the tunnel open"):
+    with pytest.raises(ValueError, match=r"no Ray job server answers at http://127\.0\.0\.1:1: is the tunnel open"):
         jobs.submit_job("http://127.0.0.1:1", "smoke", str(tmp_path))
     assert time.monotonic() - begun < 10
 
