@@ -1,0 +1,8 @@
+"""IsoFLOP curves: loss against size at fixed compute, their minima, and the power laws through the minima."""
+
+from algoprogress.analysis.isoflop.bias import minimum_bias
+from algoprogress.analysis.isoflop.estimators import ESTIMATORS
+from algoprogress.analysis.isoflop.fit import IsoFLOP, isoflop
+from algoprogress.analysis.isoflop.points import isoflop_points
+
+__all__ = ["ESTIMATORS", "IsoFLOP", "isoflop", "isoflop_points", "minimum_bias"]
