@@ -12,16 +12,19 @@ from scipy.stats import t as student_t
 from algoprogress.analysis.formatting import flop_text
 from algoprogress.analysis.isoflop.bias import law_for, minimum_bias
 from algoprogress.analysis.isoflop.estimators import estimator_named
-from algoprogress.analysis.isoflop.minima import Curves, Minima
+from algoprogress.analysis.isoflop.minima import Curves, Estimator, Minima
 from algoprogress.analysis.isoflop.noise import Noise, given_noise, local_noise
 from algoprogress.analysis.isoflop.points import isoflop_points, moved_to_budget, windowed
 from algoprogress.analysis.isoflop.powers import Power, power
 from algoprogress.analysis.isoflop.resample import Resamples, between, log_tokens, resample
 from algoprogress.analysis.laws.base import Law
-from algoprogress.analysis.warnings import NotIdentified
+from algoprogress.analysis.warnings import LawsDisagree, NotIdentified
 
 EDGES = {-1: "<", 0: "", 1: ">"}
 FALLS = {"<": "the loss still falls at the smallest size", ">": "the loss still falls at the largest size", "": ""}
+WINDOW = 10.0  # an order of magnitude; with more, parabolas of published runs move their exponents by up to .08
+MISFIT = 3.0  # times the noise: a curve that is wrong by more is said to be; ours
+TOLERATED = 1e-3  # nats/token: below, a difference in loss is of no interest
 NO_NOISE = "no budget has four sizes, so that the noise is not known: no interval"
 
 
@@ -51,9 +54,10 @@ class IsoFLOP:
         """[budget, n_params, loss]: the curve that each minimum was found on, over the sizes tried."""
         curves = _curves(self.points)
         grids = [np.exp(np.linspace(curves.log_n[s][0], curves.log_n[s][-1], n)) for s in curves.slices]
-        grid = Curves.of(np.concatenate(grids), np.repeat(np.exp(curves.budgets), n))
+        budgets = np.repeat(pd.unique(self.points["budget"]), n)
+        grid = Curves.of(np.concatenate(grids), budgets)
         loss = estimator_named(self.estimator).lines(curves, self.points["loss"].to_numpy(float), grid)
-        return pd.DataFrame({"budget": np.exp(grid.log_c), "n_params": np.exp(grid.log_n), "loss": loss})
+        return pd.DataFrame({"budget": budgets, "n_params": np.exp(grid.log_n), "loss": loss})
 
     def allocation(self, compute: Any) -> pd.DataFrame:
         """[compute, n_params, n_params_low, n_params_high, tokens, tokens_low, tokens_high] by the power laws.
@@ -93,7 +97,7 @@ def isoflop(
     seed: int = 0,
     noise: float | Sequence[float] | None = None,
     resolution: float = 0.0,
-    window: float = float("inf"),
+    window: float = WINDOW,
     law: Law | None = None,
 ) -> IsoFLOP:
     """The best size at each compute budget, and N*(C) = G C^a, D*(C) = H C^b through the minima.
@@ -108,15 +112,17 @@ def isoflop(
             points themselves (`local_noise`).
         resolution: least standard error of ln N* in the power laws, as a share of the mean step of the sizes in ln;
             with "akima", noise 0.002 and resolution 1/3 this is the method of Porian et al. 2024.
-        window: only sizes within this factor of the best one tried; a parabola is the less biased, the narrower.
+        window: only sizes within this factor of the best one tried at their budget; infinite for all. The farther off,
+            the less a size says of where the minimum is, and the more it bends a parabola.
         law: fitted, in n_params and tokens, for the bias and for runs off their budget; by default Hoffmann's law of
             the runs.
 
     Returns:
         `.minima` [compute, n_params, n_params_low, n_params_high, tokens, tokens_low, tokens_high, loss, loss_low,
-        loss_high, n_sizes, n_runs, at_edge, bias, noise, estimator, note]. at_edge is "<" where the best size lies
-        below those tried, ">" above; such a minimum is no more than a bound and is left out of the power laws. bias is
-        ln of the estimate over the true minimum on losses of `law` without noise.
+        loss_high, n_sizes, n_runs, at_edge, noise, misfit, bias, estimator, note]. at_edge is "<" where the best size
+        lies below those tried, ">" above; such a minimum is no more than a bound and is left out of the power laws.
+        misfit (nats/token) is how far the losses lie from the curve that the minimum was found on. bias is ln of the
+        estimate over the true minimum on losses of `law` without noise.
         `.exponents` [quantity, exponent, low, high, stderr, coefficient, r2, scatter, bias, n_budgets, n_runs,
         estimator, level, note]: least squares weighted by the errors of the minima and their scatter (`power`).
 
@@ -132,7 +138,9 @@ def isoflop(
     found = estimator_named(estimator)
     law = law_for(runs) if law is None else law
     points, moved = moved_to_budget(isoflop_points(runs, budgets), law)
+    everyone = len(points)
     points = windowed(points, window)
+    said = [moved, f"{everyone - len(points)} sizes beyond a factor of {window:g} left out" * (len(points) < everyone)]
     curves = _curves(points)
     loss, log_d = points["loss"].to_numpy(float), np.log(points["tokens"].to_numpy(float))
     estimate = found.minima(curves, loss[None])
@@ -141,14 +149,16 @@ def isoflop(
     if known is not None and n_resamples > 1:
         resamples = resample(found, curves, loss, log_d, known, n_resamples, seed, resolution)
     minima = _minima(points, curves, estimate, np.exp(log_tokens(curves, log_d, estimate.log_n_BK)[0]), known)
+    minima["misfit"] = _misfit(found, curves, loss)
     minima["bias"] = np.nan if law is None else minimum_bias(points, law, estimator)["bias"].to_numpy()
     minima["estimator"] = estimator
     _add_intervals(minima, resamples, level)
-    minima["note"] = _notes(minima, resamples, moved, NO_NOISE if known is None and n_resamples > 1 else "")
+    minima["note"] = _notes(minima, resamples, [*said, NO_NOISE * (known is None and n_resamples > 1)])
     used = minima["at_edge"].eq("").to_numpy()
     if not used.all():
         where = ", ".join(flop_text(c) for c in minima["compute"][~used])
         warnings.warn(f"The best size lies beyond those tried at {where} FLOP.", NotIdentified, stacklevel=2)
+    _warn_of_misfit(minima, estimator)
     powers = {}
     if used.sum() > 1:
         unknown = np.full(len(used), np.nan)
@@ -181,6 +191,24 @@ def _minima(
     )
 
 
+def _misfit(found: Estimator, curves: Curves, loss: np.ndarray) -> np.ndarray:
+    """Root mean square of how far the losses lie from the curves that minima were found on, nats/token."""
+    squared = (found.lines(curves, loss, curves) - loss) ** 2
+    return np.array([np.sqrt(squared[s].mean()) for s in curves.slices])
+
+
+def _warn_of_misfit(minima: pd.DataFrame, estimator: str) -> None:
+    far = minima["misfit"] > np.maximum(MISFIT * minima["noise"], TOLERATED)
+    if far.any():
+        worst = minima.loc[minima["misfit"].where(far).idxmax()]
+        warnings.warn(
+            f"The losses lie up to {worst['misfit']:.3f} nats/token (root mean square) from the curves of {estimator} "
+            f"where their noise is {worst['noise']:.3f}: narrow the window, or interpolate with akima.",
+            LawsDisagree,
+            stacklevel=3,
+        )
+
+
 def _add_intervals(minima: pd.DataFrame, resamples: Resamples | None, level: float) -> None:
     ends = dict.fromkeys(("n_params", "tokens", "loss"), np.full((2, len(minima)), np.nan))
     if resamples is not None:
@@ -197,11 +225,11 @@ def _add_intervals(minima: pd.DataFrame, resamples: Resamples | None, level: flo
         minima.insert(at + 1, f"{quantity}_high", high)
 
 
-def _notes(minima: pd.DataFrame, resamples: Resamples | None, moved: str, unknown: str) -> list[str]:
+def _notes(minima: pd.DataFrame, resamples: Resamples | None, general: list[str]) -> list[str]:
     notes = []
     for k, edge in enumerate(minima["at_edge"]):
         outside = 0.0 if resamples is None or edge else resamples.outside_K[k]
-        said = [FALLS[edge], f"at an edge in {outside:.0%} of the resamples" if outside else "", moved, unknown]
+        said = [FALLS[edge], f"at an edge in {outside:.0%} of the resamples" if outside else "", *general]
         notes.append("; ".join(s for s in said if s))
     return notes
 

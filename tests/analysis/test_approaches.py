@@ -4,9 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from algoprogress.analysis import compute_equivalent_gain
 from algoprogress.analysis.approaches import COLUMNS, approach1, approach2, approach3, approaches
 from algoprogress.analysis.envelope import envelope
-from algoprogress.analysis.isoflop import isoflop
+from algoprogress.analysis.isoflop import isoflop, isoflop_frontier
 from algoprogress.analysis.overtraining import fit_overtraining
 
 E, A, B, ALPHA, BETA = 1.69, 406.4, 410.7, 0.34, 0.28  # Hoffmann et al. 2022, table A3
@@ -103,6 +104,7 @@ def test_an_approach_that_the_runs_do_not_allow_says_why():
 # ---- published ------------------------------------------------------------------------------------------------------
 
 RECIPES = ["hparams", "warmup", "decay", "param_count", "val"]
+AS_PORIAN = {"estimator": "akima", "noise": 0.002, "resolution": 1 / 3, "window": np.inf}  # noise: between their seeds
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +118,9 @@ def test_the_exponents_of_porian_et_al_come_out_by_their_method(porian):
     rows, runs = porian
     for row in rows.itertuples():
         own = runs[tuple(getattr(row, c) for c in RECIPES)]
-        fit = isoflop(own, "akima", noise=0.002, resolution=1 / 3)  # noise between seeds: as they measured it
+        fit = isoflop(
+            own, "akima", noise=0.002, resolution=1 / 3, window=np.inf
+        )  # noise between seeds: as they measured it
         found = fit.exponents.iloc[0]
         assert found["exponent"] == pytest.approx(row.n_exponent_weighted_median, abs=0.002)
         assert found["low"] <= row.ci_lo + 0.003
@@ -132,8 +136,17 @@ def test_each_correction_of_porian_et_al_lowers_the_exponent(porian):
         ("base", "short", "chinchilla", "standard", "val"),
         ("tuned", "short", "const", "standard", "val"),
     ]
-    found = [isoflop(runs[s], "akima", noise=0.002, resolution=1 / 3).exponents["exponent"][0] for s in steps]
+    found = [isoflop(runs[s], **AS_PORIAN).exponents["exponent"][0] for s in steps]
     assert found == pytest.approx([0.835, 0.707, 0.602, 0.572, 0.497], abs=0.0025)
+
+
+def test_the_gain_between_isoflop_minima_is_as_published_data_has_it(porian):
+    _, runs = porian
+    arms = {"kaplan": ("base", "long", "kaplan"), "tuned": ("tuned", "short", "const")}
+    minima = isoflop_frontier(pd.concat([runs[(*key, "standard", "val")].assign(arm=arm) for arm, key in arms.items()]))
+    gains = {1.25e16: 7.8, 1e17: 3.0, 4e17: 1.8, 1.6e18: 1.3, 1.28e19: 1.0}
+    found = compute_equivalent_gain(minima, "kaplan", at_compute=list(gains), method="interpolated", n_resamples=0)
+    assert list(found["ceg"]) == pytest.approx(list(gains.values()), rel=0.02, abs=0.05)
 
 
 def test_the_approaches_agree_on_the_points_of_hoffmann_et_al(published):
