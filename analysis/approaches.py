@@ -67,7 +67,7 @@ def approach2(
     fit = isoflop(runs, estimator, level=level, n_resamples=n_resamples, seed=seed, **options)
     exponents = fit.exponents.set_index("quantity")
     C = _at(runs, at_compute)
-    row = fit.allocation(C).iloc[0].to_dict() if fit.powers else {"compute": C}
+    row = fit.frontier(C).iloc[0].to_dict() if fit.powers else {"compute": C}
     for quantity, name in (("n_params", "a"), ("tokens", "b")):
         found = exponents.loc[quantity]
         row |= {name: found["exponent"], f"{name}_low": found["low"], f"{name}_high": found["high"]}

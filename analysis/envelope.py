@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from algoprogress.analysis.runs import check_sizes
+from algoprogress.analysis.runs import check_columns
 
 N_GRID = 1500  # values of compute at which the lowest curve is looked up: Hoffmann et al. 2022, approach 1
 MIN_SIZES = 3  # at a compute: the lowest of two sizes may be the lowest only for want of a third
@@ -102,7 +102,7 @@ def _lines(runs: pd.DataFrame, curves: pd.DataFrame | None) -> list[_Line]:
         rows["tokens"] = rows["tokens"] * rows["compute"] / rows["in_all"]  # one token costs the same throughout
         rows = rows[np.isfinite(rows["loss"]) & (rows["compute"] > 0)]  # a run that diverged counts until then
         by = "run_id"
-    check_sizes(rows, MIN_SIZES, "an envelope of curves")
+    check_columns(rows, ("n_params", "tokens", "loss"), "an envelope of curves")
     lines = []
     for _, part in rows.groupby(by, sort=True):
         part = part.groupby("compute", as_index=False)[["n_params", "tokens", "loss"]].agg(

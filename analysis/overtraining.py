@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from scipy.optimize import minimize_scalar, nnls
 
-from algoprogress.analysis.runs import check_sizes
+from algoprogress.analysis.runs import check_columns
 
 ETAS = np.linspace(0.01, 1.0, 400)  # published exponents are .1 to .2; a finer search follows around the best
 
@@ -37,7 +37,7 @@ def fit_overtraining(runs: pd.DataFrame) -> OvertrainingLaw:
     Args:
         runs: rows of one arm with n_params, tokens, loss (nats/token).
     """
-    check_sizes(runs, 4, "the over-training law")
+    check_columns(runs, ("n_params", "tokens", "loss"), "the over-training law")
     log_n, log_d = (np.log(runs[c].to_numpy(float)) for c in ("n_params", "tokens"))
     loss, middle = runs["loss"].to_numpy(float), (log_n.mean(), log_d.mean())
 

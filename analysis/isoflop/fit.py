@@ -2,8 +2,7 @@
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -15,8 +14,9 @@ from algoprogress.analysis.isoflop.estimators import estimator_named
 from algoprogress.analysis.isoflop.minima import Curves, Estimator, Minima
 from algoprogress.analysis.isoflop.noise import Noise, given_noise, local_noise
 from algoprogress.analysis.isoflop.points import isoflop_points, moved_to_budget, windowed
-from algoprogress.analysis.isoflop.powers import Power, power
+from algoprogress.analysis.isoflop.powers import power
 from algoprogress.analysis.isoflop.resample import Resamples, between, log_tokens, resample
+from algoprogress.analysis.isoflop.result import IsoFLOP, curves_of
 from algoprogress.analysis.laws.base import Law
 from algoprogress.analysis.warnings import LawsDisagree, NotIdentified
 
@@ -26,66 +26,6 @@ WINDOW = 10.0  # an order of magnitude; with more, parabolas of published runs m
 MISFIT = 3.0  # times the noise: a curve that is wrong by more is said to be; ours
 TOLERATED = 1e-3  # nats/token: below, a difference in loss is of no interest
 NO_NOISE = "no budget has four sizes, so that the noise is not known: no interval"
-
-
-@dataclass(frozen=True)
-class IsoFLOP:
-    """The minima of isoFLOP curves and the power laws through them.
-
-    Attributes:
-        estimator: its name.
-        points: [budget, n_params, tokens, compute, loss, n_runs], what the estimator saw.
-        minima: one row a budget, see `isoflop`.
-        exponents: one row for n_params and one for tokens, see `isoflop`.
-        powers: "n_params" and "tokens" -> the power law; empty where fewer than two minima lie between sizes tried.
-        resamples: copies of the minima; None without intervals.
-        level: of the intervals.
-    """
-
-    estimator: str
-    points: pd.DataFrame
-    minima: pd.DataFrame
-    exponents: pd.DataFrame
-    powers: dict[str, Power]
-    resamples: Resamples | None
-    level: float
-
-    def lines(self, n: int = 101) -> pd.DataFrame:
-        """[budget, n_params, loss]: the curve that each minimum was found on, over the sizes tried."""
-        curves = _curves(self.points)
-        grids = [np.exp(np.linspace(curves.log_n[s][0], curves.log_n[s][-1], n)) for s in curves.slices]
-        budgets = np.repeat(pd.unique(self.points["budget"]), n)
-        grid = Curves.of(np.concatenate(grids), budgets)
-        loss = estimator_named(self.estimator).lines(curves, self.points["loss"].to_numpy(float), grid)
-        return pd.DataFrame({"budget": budgets, "n_params": np.exp(grid.log_n), "loss": loss})
-
-    def allocation(self, compute: Any) -> pd.DataFrame:
-        """[compute, n_params, n_params_low, n_params_high, tokens, tokens_low, tokens_high] by the power laws.
-
-        Args:
-            compute: FLOP.
-        """
-        if not self.powers:
-            raise ValueError("Fewer than two budgets have their best size between sizes tried: there is no power law.")
-        C = np.atleast_1d(np.asarray(compute, float))
-        x, table = np.log(C), {"compute": C}
-        for quantity, law in self.powers.items():
-            table[quantity] = np.exp(law.log_coefficient + law.exponent * x)
-            ends = np.full((2, len(C)), np.nan)
-            if self.resamples is not None:
-                slope, start = self.refits(quantity)
-                known = np.isfinite(slope)
-                ends = np.exp(between((start[:, None] + slope[:, None] * x)[known], self.level))
-            table[f"{quantity}_low"], table[f"{quantity}_high"] = ends
-        return pd.DataFrame(table)
-
-    def refits(self, quantity: str) -> tuple[np.ndarray, np.ndarray]:
-        """Exponents and log coefficients (B,) through resampled minima, which also scatter about their line."""
-        assert self.resamples is not None
-        used, law = self.minima["at_edge"].eq("").to_numpy(), self.powers[quantity]
-        y_BK = (self.resamples.log_n_BK if quantity == "n_params" else self.resamples.log_d_BK)[:, used]
-        scatter = law.tau * np.random.default_rng(0).standard_normal(y_BK.shape)
-        return law.refit(np.log(self.minima["compute"].to_numpy(float)[used]), y_BK + scatter)
 
 
 def isoflop(
@@ -141,7 +81,7 @@ def isoflop(
     everyone = len(points)
     points = windowed(points, window)
     said = [moved, f"{everyone - len(points)} sizes beyond a factor of {window:g} left out" * (len(points) < everyone)]
-    curves = _curves(points)
+    curves = curves_of(points)
     loss, log_d = points["loss"].to_numpy(float), np.log(points["tokens"].to_numpy(float))
     estimate = found.minima(curves, loss[None])
     known = local_noise(curves, loss) if noise is None else given_noise(noise, curves)
@@ -168,10 +108,6 @@ def isoflop(
             powers[quantity] = power(curves.budgets[used], y[used], error[used])
     fit = IsoFLOP(estimator, points, minima, pd.DataFrame(), powers, resamples, level)
     return replace(fit, exponents=_exponents(fit))
-
-
-def _curves(points: pd.DataFrame) -> Curves:
-    return Curves.of(points["n_params"].to_numpy(float), points["budget"].to_numpy(float))
 
 
 def _minima(

@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 from scipy.interpolate import Akima1DInterpolator
 
-from algoprogress.analysis.fit import huber
+from algoprogress.analysis.objective import huber
 
 HUBER_K = 1.345  # in standard deviations: 95 % efficient for normal noise (Huber 1981)
 MAD = 1.4826  # standard deviation of normal noise over its median absolute deviation
@@ -60,13 +60,11 @@ class Minima:
     Attributes:
         log_n_BK, loss_BK: ln of the best n_params, and the loss there in nats/token.
         edge_BK: -1 or 1 where the loss still falls at the smallest or the largest size tried, else 0.
-        surface_BP: parameters, where one surface was fitted to all curves.
     """
 
     log_n_BK: np.ndarray
     loss_BK: np.ndarray
     edge_BK: np.ndarray
-    surface_BP: np.ndarray | None = None
 
 
 Found = tuple[np.ndarray, np.ndarray, np.ndarray]  # ln N, loss and edge of B minima
@@ -120,7 +118,8 @@ def _by_huber(x: np.ndarray, y_Bn: np.ndarray) -> np.ndarray:
     for _ in range(REWEIGHTED):
         residual = y_Bn - c_B3 @ X.T
         sd = MAD * np.median(np.abs(residual), axis=1, keepdims=True)
-        weight = huber(residual / np.maximum(sd, 1e-12), HUBER_K)[1]
+        scaled = residual / np.maximum(sd, 1e-12)
+        weight = huber(scaled, HUBER_K)[1] / np.where(scaled == 0, 1, scaled) + (scaled == 0)
         H = np.einsum("bn,np,nq->bpq", weight, X, X)
         c_B3 = np.linalg.solve(H, ((weight * y_Bn) @ X)[:, :, None])[:, :, 0]
     return c_B3

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from algoprogress.analysis.laws.base import Law
-from algoprogress.analysis.runs import SAME, check_sizes, usable_runs
+from algoprogress.analysis.runs import SAME, check_columns, usable_runs
 
 MIN_SIZES = 3  # a minimum between sizes needs one on either side
 ON_BUDGET = np.log(1.15)  # runs within 15 % of a named budget belong to it: digitised budgets scatter that much
@@ -29,9 +29,7 @@ def isoflop_points(runs: pd.DataFrame, budgets: Sequence[float] | None = None, m
     Raises:
         ValueError: a column is missing, a value is not positive, there are several arms, or no budget has three sizes.
     """
-    if isinstance(runs, pd.DataFrame) and runs.empty:
-        raise ValueError("There are no runs to draw isoFLOP curves through.")
-    check_sizes(runs, MIN_SIZES, "an isoFLOP curve")
+    check_columns(runs, ("n_params", "tokens", "loss"), "an isoFLOP curve")
     arms = pd.unique(runs["arm"]) if "arm" in runs else ["all"]
     if len(arms) > 1:
         raise ValueError(f"isoFLOP curves are drawn for one arm at a time; there are {', '.join(map(str, arms))}.")

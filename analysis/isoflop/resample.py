@@ -6,7 +6,8 @@ import numpy as np
 
 from algoprogress.analysis.isoflop.minima import Curves, Estimator
 from algoprogress.analysis.isoflop.noise import Noise
-from algoprogress.analysis.isoflop.surface import PARAMETERS, Surface
+from algoprogress.analysis.isoflop.surface import Surface
+from algoprogress.analysis.laws.isoflop import IsoFLOPSurface
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ def _with_misfit(noise: Noise, found: Estimator, curves: Curves, loss: np.ndarra
     if not isinstance(found, Surface):
         return noise
     residual = (found.lines(curves, loss, curves) - loss) / np.maximum(noise.by_point(curves), 1e-12)
-    scale = np.sqrt(np.sum(residual**2) / max(len(loss) - len(PARAMETERS), 1))
+    scale = np.sqrt(np.sum(residual**2) / max(len(loss) - len(IsoFLOPSurface.parameters), 1))
     return replace(noise, sd_K=noise.sd_K * max(1.0, float(scale)))
 
 

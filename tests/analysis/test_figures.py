@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from matplotlib.colors import to_hex
 
+from algoprogress.analysis import laws
 from algoprogress.analysis.figures import (
     draw,
     fit_with_band,
@@ -171,20 +172,37 @@ class TestMultiverse:
 
 
 class TestProfile:
-    profile = pd.DataFrame({"parameter": "E", "value": np.linspace(0, 4, 41)}).assign(
-        objective=lambda t: 25 * (t["value"] - 1.8) ** 2, unit="nats/token"
-    )
+    def profile(self, name: str = "chinchilla", parameter: str = "E") -> pd.DataFrame:
+        design, parameters = laws[name].example()
+        loss = laws[name].formula(parameters, *(design[c] for c in laws[name].inputs))
+        noise = np.exp(0.005 * np.random.default_rng(0).standard_normal(len(loss)))
+        return laws[name](huber=np.inf).fit(design.assign(loss=loss * noise)).profile(parameter)
 
-    def test_the_view_holds_the_interval_the_cut_and_the_estimate(self):
-        ends = 1.8 - 0.392, 1.8 + 0.392
-        ax = profile_plot(self.profile, new_axes(), estimate=1.8, interval=ends, cut=3.84)
-        assert ax.get_xlim()[0] < ends[0] < ends[1] < ax.get_xlim()[1] < 4
-        assert any(set(line.get_ydata()) == {3.84} for line in ax.lines)
-        assert any(line.get_marker() == "o" and line.get_xdata()[0] == 1.8 for line in ax.lines)
+    def test_the_view_holds_the_interval_the_threshold_and_the_estimate(self):
+        profile = self.profile()
+        ax = profile_plot(profile, new_axes(), unit="nats/token")
+        inside = profile["value"][profile["statistic"] <= profile["threshold"]]
+        assert ax.get_xlim()[0] < inside.min() < inside.max() < ax.get_xlim()[1]
+        assert any(set(line.get_ydata()) == {profile["threshold"][0]} for line in ax.lines)
+        assert [line.get_xdata()[0] for line in ax.lines if line.get_marker() == "o"] == [profile["estimate"][0]]
         assert ax.get_xlabel() == "E (nats/token)"
 
+    def test_what_is_shaded_lies_below_the_threshold(self):
+        profile = self.profile()
+        shade = profile_plot(profile, new_axes()).collections[0].get_paths()[0].vertices
+        assert shade[:, 1].max() == pytest.approx(profile["threshold"][0])
+
+    def test_a_parameter_known_by_its_order_of_magnitude_is_on_a_logarithmic_axis(self):
+        assert profile_plot(self.profile(parameter="B"), new_axes()).get_xscale() == "log"
+        assert profile_plot(self.profile(parameter="alpha"), new_axes()).get_xscale() == "linear"
+
+    def test_an_objective_alone_is_drawn_without_a_threshold(self):
+        ax = profile_plot(self.profile()[["parameter", "value", "objective"]], new_axes())
+        assert ax.get_ylabel() == "objective"
+        assert len(ax.lines) == 1
+
     def test_a_profile_of_two_parameters_is_refused(self):
-        both = pd.concat([self.profile, self.profile.assign(parameter="alpha")])
+        both = pd.concat([self.profile(), self.profile().assign(parameter="alpha")])
         with pytest.raises(ValueError, match="of one parameter; the table has E, alpha"):
             profile_plot(both, new_axes())
 

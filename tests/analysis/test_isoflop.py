@@ -9,7 +9,7 @@ from algoprogress.analysis.isoflop import ESTIMATORS, isoflop, isoflop_points, m
 from algoprogress.analysis.isoflop.minima import Curves
 from algoprogress.analysis.isoflop.noise import local_noise
 from algoprogress.analysis.isoflop.powers import power
-from algoprogress.analysis.isoflop.surface import log_loss
+from algoprogress.analysis.isoflop.surface import Surface
 
 BUDGETS = np.geomspace(1e18, 1e21, 6)
 
@@ -107,19 +107,11 @@ def test_a_narrow_window_takes_most_of_the_parabolas_bias_away():
 
 
 def test_the_surface_holds_the_law_of_hoffmann_as_a_special_case():
-    theta = ESTIMATORS["surface"].minima(_curves(runs := TRUTH.runs()), runs["loss"].to_numpy()[None]).surface_BP[0]
+    runs = TRUTH.runs()
+    found = Surface().fit(_curves(runs), runs["loss"].to_numpy()).params_.loc["all"]
     gamma = TRUTH.alpha * TRUTH.beta / (TRUTH.alpha + TRUTH.beta)
-    assert theta[[0, 2, 4, 5, 6]] == pytest.approx([TRUTH.E, gamma, TRUTH.a, TRUTH.alpha, TRUTH.beta], rel=1e-5)
-
-
-def test_the_jacobian_of_the_surface_is_its_derivative():
-    theta, x, z = np.array([[1.7, 0.1, 0.15, 0.02, 0.45, 0.3, 0.4]]), np.linspace(-2, 2, 7), np.linspace(-1, 3, 7)
-    _, jacobian = log_loss(theta, x, z)
-    for k in range(7):
-        step = np.zeros(7)
-        step[k] = 1e-6
-        numeric = (log_loss(theta + step, x, z)[0] - log_loss(theta - step, x, z)[0]) / 2e-6
-        assert jacobian[..., k] == pytest.approx(numeric, abs=1e-8)
+    wanted = {"E": TRUTH.E, "gamma": gamma, "a": TRUTH.a, "p": TRUTH.alpha, "s": TRUTH.beta}
+    assert found[list(wanted)].to_dict() == pytest.approx(wanted, rel=1e-5)
 
 
 def test_a_robust_parabola_does_not_follow_one_failed_run():
@@ -169,7 +161,7 @@ def test_a_point_with_a_large_error_hardly_counts():
     assert power(x, y, np.array([0.01, 0.01, 0.01, 3.0])).exponent == pytest.approx(0.5, abs=1e-3)
 
 
-@pytest.mark.parametrize(("name", "least"), [("parabola", 0.9), ("akima", 0.9), ("surface", 0.88)])
+@pytest.mark.parametrize(("name", "least"), [("parabola", 0.9), ("akima", 0.9)])
 def test_intervals_of_the_exponent_cover_the_truth(name, least):
     hits = []
     for seed in range(40):
@@ -183,7 +175,7 @@ def test_intervals_of_the_exponent_cover_the_truth(name, least):
 @pytest.mark.parametrize("name", ["parabola", "akima", "surface"])
 def test_nominal_intervals_cover_as_they_say(name):
     hits, at_budgets = [], []
-    for seed in range(400):
+    for seed in range(200):
         fit = isoflop(TRUTH.runs(noise=0.01, width=3, seed=seed), name, n_resamples=400, law=TRUTH)
         low, high = fit.exponents.loc[0, ["low", "high"]]
         hits.append(low <= TRUTH.a <= high)
@@ -199,13 +191,20 @@ def test_resamples_of_one_seed_are_the_same():
     assert not one.minima["n_params_low"].equals(third.minima["n_params_low"])
 
 
-def test_the_allocation_follows_the_power_law_and_holds_it_in_its_interval():
-    fit = isoflop(TRUTH.runs(noise=0.01), n_resamples=100, law=TRUTH)
-    table = fit.allocation([1e19, 1e23])
+@pytest.mark.parametrize("name", ESTIMATORS)
+def test_the_frontier_follows_the_minima_and_holds_the_truth_in_its_interval(name):
+    fit = isoflop(TRUTH.runs(noise=0.004), name, n_resamples=200, law=TRUTH)
+    table = fit.frontier([1e19, 1e22])
     exponent = fit.exponents["exponent"][0]
-    assert np.log(table["n_params"][1] / table["n_params"][0]) / np.log(1e4) == pytest.approx(exponent)
-    for quantity in ("n_params", "tokens"):
-        assert table[quantity].between(table[f"{quantity}_low"], table[f"{quantity}_high"]).all()
+    assert np.log(table["n_params"][1] / table["n_params"][0]) / np.log(1e3) == pytest.approx(exponent)
+    best = TRUTH.n_opt([1e19, 1e22])
+    wanted = {"n_params": best, "tokens": [1e19, 1e22] / best / 6, "loss": TRUTH.predict(best, [1e19, 1e22] / best / 6)}
+    for quantity, true in wanted.items():
+        low, high = table[f"{quantity}_low"].to_numpy(), table[f"{quantity}_high"].to_numpy()
+        slack = (high - low) / 2  # an interval of 95 % misses now and then
+        assert ((low - slack <= true) & (true <= high + slack)).all()
+        assert table[quantity].between(low, high).all()
+    assert table["extrapolated"].tolist() == [False, True]
 
 
 # ---- what is asked of the runs -----------------------------------------------------------------------------------
@@ -244,7 +243,7 @@ def test_one_budget_has_a_minimum_and_no_power_law():
     assert fit.minima.loc[0, "n_params_low"] < TRUTH.n_opt(1e20) < fit.minima.loc[0, "n_params_high"]
     assert fit.exponents["exponent"].isna().all()
     with pytest.raises(ValueError, match="no power law"):
-        fit.allocation(1e21)
+        fit.frontier(1e21)
 
 
 def test_three_sizes_a_budget_say_nothing_of_the_noise():
@@ -262,7 +261,7 @@ def test_bad_input_is_refused_with_what_was_given():
         isoflop(pd.concat([runs.assign(arm="a"), runs.assign(arm="b")]))
     with pytest.raises(ValueError, match="No compute budget has 3 sizes"):
         isoflop(runs.groupby("compute").head(2))
-    with pytest.raises(ValueError, match="no runs"):
+    with pytest.raises(ValueError, match="no runs for an isoFLOP curve"):
         isoflop(runs.iloc[:0])
     with pytest.raises(ValueError, match="loss that is not a positive number"):
         isoflop(runs.assign(loss=np.nan))
@@ -270,5 +269,5 @@ def test_bad_input_is_refused_with_what_was_given():
         isoflop(runs, window=0.5)
     with pytest.raises(ValueError, match="one for each of 6 budgets"):
         isoflop(runs, noise=[0.1, 0.2], law=TRUTH)
-    with pytest.raises(ValueError, match="can not determine the 7 parameters"):
+    with pytest.raises(ValueError, match="2 budgets can not tell"):
         isoflop(TRUTH.runs(budgets=[1e18, 1e19]), "surface", law=TRUTH)
