@@ -29,7 +29,6 @@ COLUMNS = [
     "censored",
     "note",
 ]
-FLIP = {"": "", ">": "<", "<": ">"}
 APART = (
     1.5  # without intervals, two estimates of a gain that differ by more than this factor disagree: a choice of ours
 )
@@ -178,16 +177,16 @@ class _Lines:
 
     def __init__(self, fit: JointFit) -> None:
         self.fit = fit
-        self.again: dict[str, list[Interpolant]] = {}
+        self.again: dict[str, Interpolant] = {}
 
     def measured(self, arm: str) -> Interpolant:
         points = self.fit.points(arm)
         return Interpolant.through(np.log(points["compute"].to_numpy(float)), points["loss"].to_numpy(float))
 
-    def resampled(self, arm: str) -> list[Interpolant]:
+    def resampled(self, arm: str) -> Interpolant:
         if arm not in self.again:
             assert self.fit.resamples is not None
-            self.again[arm] = [Interpolant.through(*b) for b in zip(*self.fit.resamples.of(arm), strict=True)]
+            self.again[arm] = Interpolant.through(*self.fit.resamples.of(arm))
         return self.again[arm]
 
 
@@ -202,12 +201,13 @@ def _interpolated(
             span = f"{flop_text(np.exp(of.first))} to {flop_text(np.exp(of.last))}"
             note = f"outside the measured compute of {whose} ({span} FLOP)"
             return {**row, "compute": target, "loss": np.nan, "ceg": np.nan, "note": note}, None, None
-    log_compute, loss, log_ceg, bound, censored = _gain_between(base, own, target, at, reference)
-    value = bound if censored else log_ceg
+    log_compute, loss, log_ceg, bound, flag = _gain_between(base, own, target, at, reference)
+    censored = str(flag)
+    value = float(bound if censored else log_ceg)
     row |= {
-        "compute": target if at == "compute" else np.exp(log_compute),
-        "loss": loss,
-        "ceg": np.exp(value),
+        "compute": target if at == "compute" else float(np.exp(log_compute)),
+        "loss": float(loss),
+        "ceg": float(np.exp(value)),
         "censored": censored,
     }
     if np.isnan(value):
@@ -215,9 +215,8 @@ def _interpolated(
     row["note"] = _censored_note(fit, arm, censored)
     if fit.resamples is None:
         return {**row, "note": "; ".join(filter(None, [row["note"], fit.interval_note]))}, None, None
-    pairs = zip(lines.resampled(fit.baseline), lines.resampled(arm), strict=True)
-    again = [_gain_between(b, o, target, at, reference) for b, o in pairs]
-    log_c, _, log_g, bounds, flags = (np.array(x) for x in zip(*again, strict=True))
+    again = _gain_between(lines.resampled(fit.baseline), lines.resampled(arm), target, at, reference)
+    log_c, log_g, bounds, flags = again[0], again[2], again[3], again[4]
     low = np.where(
         flags == ">", bounds, np.where(flags == "<", -np.inf, log_g)
     )  # what a censored resample leaves open is
@@ -228,26 +227,31 @@ def _interpolated(
 
 def _gain_between(
     base: Interpolant, own: Interpolant, target: float, at: str, reference: str
-) -> tuple[float, float, float, float, str]:
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """ln compute, loss, ln CEG (along the end segments if need be), ln of what the points prove, how censored."""
+    shape = base.first.shape
+    loss = np.full(shape, target)
+    log_target, inside = np.full(shape, np.log(target)), np.full(shape, "")
     if at == "loss":
-        loss = target
         log_base, flag_base = base.log_c_for(loss)
         log_own, flag_own = own.log_c_for(loss)
     elif reference == "new":
-        log_own, flag_own = float(np.log(target)), ""
+        log_own, flag_own = log_target, inside
         loss = own.loss_at(log_own)
         log_base, flag_base = base.log_c_for(loss)
     else:
-        log_base, flag_base = float(np.log(target)), ""
+        log_base, flag_base = log_target, inside
         loss = base.loss_at(log_base)
         log_own, flag_own = own.log_c_for(loss)
-    known_base = {"": log_base, ">": base.last, "<": base.first}[flag_base]
-    known_own = {"": log_own, ">": own.last, "<": own.first}[flag_own]
-    log_compute = known_own if reference == "new" else known_base
-    if flag_base and flag_base == flag_own:
-        return log_compute, loss, float("nan"), float("nan"), ""
-    return log_compute, loss, log_base - log_own, known_base - known_own, flag_base or FLIP[flag_own]
+    known_base = np.select([flag_base == ">", flag_base == "<"], [base.last, base.first], log_base)
+    known_own = np.select([flag_own == ">", flag_own == "<"], [own.last, own.first], log_own)
+    neither = (flag_base != "") & (flag_base == flag_own)
+    with np.errstate(invalid="ignore"):
+        log_ceg = np.where(neither, np.nan, log_base - log_own)
+        bound = np.where(neither, np.nan, known_base - known_own)
+    turned = np.select([flag_own == ">", flag_own == "<"], ["<", ">"], "")
+    flag = np.where(neither, "", np.where(flag_base != "", flag_base, turned))
+    return known_own if reference == "new" else known_base, loss, log_ceg, bound, flag
 
 
 def _by_law(fit: JointFit, arm: str, target: float, at: str, reference: str, level: float) -> Found:

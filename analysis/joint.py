@@ -7,7 +7,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import pandas as pd
 
-from algoprogress.analysis.bootstrap import NO_SEEDS, FrontierResamples, resample_frontier
+from algoprogress.analysis.bootstrap import FrontierResamples, draw_seeds
+from algoprogress.analysis.scatter import scatter_about
 from algoprogress.analysis.frontier import frontier
 from algoprogress.analysis.laws import laws
 from algoprogress.analysis.laws.law import LossLaw
@@ -106,9 +107,14 @@ def fit_jointly(
     front = frontier(runs, max_epochs)
     if baseline not in set(front["arm"]):
         raise ValueError(f"The baseline {baseline!r} has no run that can be used: all diverged or repeated their data.")
-    resamples = resample_frontier(runs, n_resamples, seed, max_epochs) if n_resamples else None
-    interval_note = "" if resamples is not None or not n_resamples else NO_SEEDS
-    _warn_few_seeds(resamples, interval_note)
+    draws = draw_seeds(runs, n_resamples, seed, max_epochs) if n_resamples else None
+    resamples, interval_note = None, ""
+    if draws is not None:
+        n_rungs = front.groupby("arm", sort=False).size()
+        data = front[front["arm"].map(n_rungs) >= 2]
+        ref = laws["power"]().fit(data, SHARED_E)
+        sc = scatter_about(ref, data, draws)
+        resamples = sc.resample(draws) if sc is not None else draws.by_seeds()
     fit = JointFit(front, baseline, None, "", "", [], resamples, None, interval_note, seed)
     if law is None:
         return fit
@@ -136,40 +142,8 @@ def fit_jointly(
 
 
 def _refit(fit: JointFit) -> np.ndarray:
-    """The law fitted to each resample, with the scatter about the law that seed noise does not explain.
-
-    Rungs scatter about any law for more reasons than seeds (the best size or rate lies between those tried). Where the
-    variance of the residuals is larger than that of the resamples by an F test at 5 %, the excess is added to each
-    resample as normal noise; below that it is as likely the noise of the variance.
-    """
-    from scipy.stats import f
-
     law, resamples = fit.law, fit.resamples
     assert law is not None and resamples is not None
     columns = np.flatnonzero(resamples.points["arm"].isin(fit.law_arms))
-    y = np.log(resamples.loss_Bn[:, columns])
-    n_left = len(columns) - law.n_free_
-    if n_left > 0:
-        low, high = np.quantile(
-            y, [0.1587, 0.8413], axis=0
-        )  # half of this spread is one sd, and heavy tails do not matter
-        by_seeds = float(np.mean(((high - low) / 2) ** 2))
-        if law.sigma_**2 > by_seeds * f.ppf(0.95, n_left, min(resamples.noise.dof.values())):
-            y = y + np.sqrt(law.sigma_**2 - by_seeds) * np.random.default_rng(fit.seed + 1).standard_normal(y.shape)
-    return law.refit(resamples.log_compute_Bn[:, columns], y)
+    return law.refit(resamples.log_compute_Bn[:, columns], np.log(resamples.loss_Bn[:, columns]))
 
-
-def _warn_few_seeds(resamples: FrontierResamples | None, interval_note: str) -> None:
-    if interval_note:
-        warnings.warn(
-            f"{interval_note[0].upper()}{interval_note[1:]}. Run some configurations with two seeds or more.",
-            FewSeeds,
-            stacklevel=4,
-        )
-    elif resamples is not None and min(resamples.noise.dof.values()) < 3:
-        warnings.warn(
-            f"The noise between seeds is known from {min(resamples.noise.dof.values())} degree(s) of freedom only; the "
-            "intervals are wide for it. Repeat more configurations with another seed.",
-            FewSeeds,
-            stacklevel=4,
-        )
