@@ -14,7 +14,7 @@ configurations were repeated (`coverage` measures it):
   96 %, against 5 to 95 % without it and 93 to 100 % with the chosen configuration's loss drawn afresh.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -37,6 +37,10 @@ class FrontierResamples:
         columns = np.flatnonzero(self.points["arm"] == arm)
         return self.log_compute_Bn[:, columns], self.loss_Bn[:, columns]
 
+    def columns_of(self, front: pd.DataFrame) -> np.ndarray:
+        """The columns of the rows of a frontier."""
+        return _columns_of(self.points, front)
+
 
 @dataclass(frozen=True)
 class SeedDraws:
@@ -47,14 +51,22 @@ class SeedDraws:
         tried: for each of them the configurations' mean loss (k,), log compute (k,) and noise of the mean (B, k).
         noise: None where nothing was repeated; the draws are then 0.
         n_resamples: B.
-        rng: for what is drawn later.
+        seed: of the draws.
     """
 
     points: pd.DataFrame
     tried: list[tuple[np.ndarray, np.ndarray, np.ndarray]]
     noise: Noise | None
     n_resamples: int
-    rng: np.random.Generator = field(repr=False)
+    seed: int
+
+    def generator(self, stream: int) -> np.random.Generator:
+        """For what is drawn besides: each stream is one of its own, and the same whenever it is asked for."""
+        return np.random.default_rng([self.seed, stream])
+
+    def columns_of(self, front: pd.DataFrame) -> np.ndarray:
+        """The columns of the rows of a frontier."""
+        return _columns_of(self.points, front)
 
     def bias(self) -> np.ndarray:
         """How much lower than it the copies of each frontier point are on average (n,), nats/token, 0 or less."""
@@ -77,11 +89,22 @@ class SeedDraws:
             losses.append(np.maximum(copies.min(1) - 2 * bias[i], 0.5 * mean.min()))
         return FrontierResamples(self.points, np.stack(log_c, 1), np.stack(losses, 1) * np.exp(added_Bn))
 
+    def by_configurations(self) -> FrontierResamples:
+        """Frontiers of configurations drawn with replacement within each arm and rung; a rung with one stays."""
+        rng, log_c, losses = self.generator(2), [], []
+        for mean, log_compute, _ in self.tried:
+            drawn = rng.integers(0, len(mean), (self.n_resamples, len(mean)))
+            best = np.take_along_axis(drawn, mean[drawn].argmin(1)[:, None], 1)[:, 0]
+            log_c.append(log_compute[best])
+            losses.append(mean[best])
+        return FrontierResamples(self.points, np.stack(log_c, 1), np.stack(losses, 1))
+
     def by_seeds(self) -> FrontierResamples | None:
         """Frontiers where the repeats alone say how large the noise is; None when there are none."""
         if self.noise is None:
             return None
-        factor = {a: np.sqrt(nu / self.rng.chisquare(nu, self.n_resamples)) for a, nu in self.noise.dof.items()}
+        rng = self.generator(1)
+        factor = {a: np.sqrt(nu / rng.chisquare(nu, self.n_resamples)) for a, nu in self.noise.dof.items()}
         return self.frontiers(np.stack([factor[a] for a in self.points["arm"]], 1))
 
 
@@ -95,7 +118,7 @@ def draw_seeds(runs: pd.DataFrame, n_resamples: int = 1000, seed: int = 0, max_e
     """
     noise = seed_noise(runs, max_epochs)
     table = configurations(runs, max_epochs)
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng([seed, 0])
     seeds = _seeds_of(runs, max_epochs)
     together: dict[tuple[float, object], np.ndarray] = {}
     points, tried = [], []
@@ -118,7 +141,12 @@ def draw_seeds(runs: pd.DataFrame, n_resamples: int = 1000, seed: int = 0, max_e
         best = int(mean.argmin())
         points.append({"arm": arm, "rung": rung, "compute": compute[best], "loss": mean[best]})
         tried.append((mean, np.log(compute), drawn))
-    return SeedDraws(pd.DataFrame(points), tried, noise, n_resamples, rng)
+    return SeedDraws(pd.DataFrame(points), tried, noise, n_resamples, seed)
+
+
+def _columns_of(points: pd.DataFrame, front: pd.DataFrame) -> np.ndarray:
+    known = pd.MultiIndex.from_frame(points[["arm", "rung"]])
+    return known.get_indexer(pd.MultiIndex.from_frame(front[["arm", "rung"]]))
 
 
 def _seeds_of(runs: pd.DataFrame, max_epochs: float) -> dict[tuple[str, int], list]:
