@@ -27,6 +27,7 @@ FLOOR = 1e-15  # mean-square residual that counts as an exact fit, in log loss; 
 MAX_ITERATIONS = 200
 TRUSTED = 1e-3  # damping above which the damped decrement no longer measures the distance to the minimum
 LONGEST = 2.0  # step in a working parameter: these are logs, exponents and shares of the loss
+FLAT = 1e-8  # of the largest curvature: what a direction without any counts as, for damping to hold it back
 MINIMA = 8  # different minima at the widest threshold that are followed up
 
 
@@ -140,7 +141,8 @@ def _descend(
         now, lo, hi = theta[active], lower_BP[active], upper_BP[active]
         free = ~(hold_P | (lo >= hi) | ((now <= lo) & (g > 0)) | ((now >= hi) & (g < 0)))
         at_bound[active] = ~free & ~hold_P & (lo < hi)
-        scale = np.sqrt(np.abs(np.einsum("bpp->bp", H)) + 1e-12 * n * min(delta, 1.0))
+        scale = np.abs(np.einsum("bpp->bp", H))
+        scale = np.sqrt(scale + FLAT * scale.max(1, keepdims=True) + 1e-12 * n * min(delta, 1.0))
         g_s = np.where(free, g / scale, 0.0)
         H_s = H / (scale[:, :, None] * scale[:, None, :])
         if not free.all():

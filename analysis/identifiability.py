@@ -172,7 +172,7 @@ def doubts(law: "Law") -> list[str]:
         said.append(f"{', '.join(d['at_bound'])} at a bound")
     if d["condition"] > CONDITION:
         said.append(f"the Hessian is nearly singular (condition {d['condition']:.0e})")
-    said += _doubts_of_design(law)
+    said += _doubts_of_design(law) + law.doubts()
     if any(label.startswith("E") for label in d.get("E_interval", {})):
         E = law.params_["E"].to_numpy()
         below = [int((np.exp(law.y_[r] + law.log_l0_) < e).sum()) for r, e in zip(law.rows_, E, strict=True)]
@@ -186,10 +186,10 @@ def _doubts_of_design(law: "Law") -> list[str]:
     if np.ptp(law.y_) < 1e-9:
         return ["all runs have one loss, which says nothing of how it falls"]
     for j, column in enumerate(law.inputs):
-        if (k := law.runs_[column].nunique()) < 3 and len(law.inputs) > 1:
+        if (k := law.runs_[column].nunique()) < 3 and len(law.inputs) > 1 and column not in law.may_be_constant:
             said.append(f"{k} values of {column} can not give its coefficient and exponent and E")
         for other in range(j):
-            if np.corrcoef(law.x_[j], law.x_[other])[0, 1] > TOGETHER:
+            if column not in law.may_be_constant and np.corrcoef(law.x_[j], law.x_[other])[0, 1] > TOGETHER:
                 said.append(
                     f"{law.inputs[other]} and {column} grow together, so that their terms can hardly be told apart"
                 )

@@ -186,9 +186,9 @@ def _wild(law: "Law", groups: np.ndarray, level: float, n: int, seed: int) -> pd
             off = np.where(g, np.log(again / values), again - values)
             se_B = np.sqrt(np.maximum(np.einsum("mp,bpq,mq->bm", D, V_BPP, D), 0.0))
             se = np.sqrt(np.maximum(np.einsum("mp,pq,mq->m", D, V, D), 0.0))
-            t = np.abs(off) / se_B
-        off_bound = np.where(np.isfinite(t), t, np.inf)
-        low, high = _wald(law, values, se, np.quantile(off_bound, level, axis=0))
+            t = np.where(off == 0, 0.0, np.abs(off) / se_B)
+        width = np.sort(np.where(np.isnan(t), np.inf, t), axis=0)[int(np.ceil(level * n)) - 1]
+        low, high = _wald(law, values, np.where(_unknown(law, arm), np.nan, se), width)
         tables.append(_rows(law, arm, values, again.std(0), low, high, n))
     return pd.concat(tables, ignore_index=True)
 
@@ -238,7 +238,8 @@ def _sandwich(law: "Law", groups: np.ndarray | None, level: float) -> pd.DataFra
         D = law.slopes(a)
         stderr = np.sqrt(np.maximum(np.einsum("mp,pq,mq->m", D, V, D), 0.0))
         stderr = np.where(_unknown(law, arm), np.nan, stderr)
-        spread = np.where(_logarithmic(law), stderr / values, stderr)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            spread = np.where(_logarithmic(law), stderr / values, stderr)
         low, high = _wald(law, values, spread, _t(level, n_left))
         tables.append(_rows(law, arm, values, stderr, low, high, 0))
     return pd.concat(tables, ignore_index=True)
@@ -248,16 +249,16 @@ def _profile(law: "Law", level: float) -> pd.DataFrame:
     done: dict[tuple[str, float], tuple[float, float]] = {}  # what arms share is profiled once
     tables = []
     for a, arm, values in _values(law):
-        ends = []
+        own, ends = law.summary[law.summary["arm"] == arm], []
         for name, value in zip(law.quantity_names, values, strict=True):
             if (name, value) not in done:
                 try:
                     done[name, value] = profiles.interval(law, name, a, level)
-                except ValueError:  # fixed, or a compute multiplier: no profile
-                    done[name, value] = (float("nan"), float("nan"))
+                except ValueError:  # fixed, or not a linear condition on the working parameters
+                    known = own.loc[own["parameter"] == name, "stderr"].iloc[0] == 0
+                    done[name, value] = (value, value) if known else (float("nan"), float("nan"))
             ends.append(done[name, value])
         low, high = np.array(ends).T
-        own = law.summary[law.summary["arm"] == arm]
         tables.append(_rows(law, arm, values, own["stderr"].to_numpy(), low, high, 0))
     return pd.concat(tables, ignore_index=True)
 

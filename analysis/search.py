@@ -105,7 +105,7 @@ def _one_arm(law: "Law", points: Any, start_Sk: np.ndarray) -> np.ndarray:
     first = np.unique(sharing.column_ak[0, free], return_index=True)[1]
     M = (sharing.column_ak[0][:, None] == sharing.column_ak[0, free[first]]).astype(float)
     evaluate = HuberSum(law.sums, [points], M[None], sharing.offset_ak[:1], law.rows_)
-    lower, upper = (bound[free[first]] for bound in law.bounds(points.y))
+    lower, upper = (bound[free[first]] for bound in law.bounds(points))
     start = start_Sk[:, free[first]]
     found, _ = minimise_from(evaluate, start, lower, np.maximum(upper, lower), points.y.size, law.huber)
     return found.theta_BP[found.objective_B.argmin()] @ M.T + sharing.offset_ak[0]

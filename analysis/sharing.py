@@ -78,8 +78,8 @@ class Sharing:
             shift[1:] = n_own + np.arange(A - 1)
         P = n_own + int((shift >= 0).sum())
         M = np.zeros((A, k, P))
-        rows, ks = np.nonzero(column >= 0)
-        M[rows, ks, column[rows, ks]] = 1.0
+        of_arm, ks = np.nonzero(column >= 0)
+        M[of_arm, ks, column[of_arm, ks]] = 1.0
         for a, s in enumerate(shift):
             if s >= 0:
                 M[a, [parameters.index(p) for p in rescaled], s] = 1.0
@@ -114,11 +114,20 @@ class Sharing:
         return theta
 
     def bounds(self, lower_ak: np.ndarray, upper_ak: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Bounds (..., P) of the columns from those of the arms (..., A, k): the narrowest where one is shared."""
+        """Bounds (..., P) of the columns from those of the arms (..., A, k): the narrowest where one is shared.
+
+        A multiplier takes an arm's terms out of the bounds of the first arm: its own do not bind.
+        """
+        moved = np.stack(
+            [
+                self.map_akP[a][:, s] > 0 if s >= 0 else np.zeros(len(self.parameters), bool)
+                for a, s in enumerate(self.shift_a)
+            ]
+        )
         lower = np.full((*lower_ak.shape[:-2], self.n_free), -SHIFT)
         upper = np.full((*upper_ak.shape[:-2], self.n_free), SHIFT)
         for c in range(self.n_free):
-            own = self.column_ak == c
+            own = (self.column_ak == c) & ~moved
             if own.any():
                 lower[..., c], upper[..., c] = lower_ak[..., own].max(-1), upper_ak[..., own].min(-1)
         return lower, np.maximum(upper, lower)

@@ -40,9 +40,11 @@ class Law(ABC):
         tied: parameter -> the one that it always equals.
         logarithmic: positive parameters known by their order of magnitude: Wald intervals are of their logs.
         coefficients: those whose working values are the logs of terms that make up for a change of E.
+        may_be_constant: inputs that need not vary between runs.
         point_name: what distinct values of `inputs` are called.
         params_: DataFrame, one row per arm, one column per parameter.
-        summary: DataFrame [arm, parameter, estimate, stderr, shared, at_bound], standard errors by `stderr_method`.
+        summary: DataFrame [arm, parameter, estimate, stderr, shared, at_bound], standard errors by
+            `stderr_method`, 0 for what is fixed and nan for what is at a bound.
         diagnostics_: n, n_free, objective, gradient_norm (relative offset), condition, n_starts, starts_agree,
             at_bound, iterations, n_inside_delta; for laws with E also E_interval {label: (low, high)}, 95 % by profile.
         theta_: the free working parameters (P,).
@@ -60,6 +62,7 @@ class Law(ABC):
     logarithmic: tuple[str, ...] = ()
     coefficients: tuple[str, ...] = ()
     point_name: ClassVar[str] = "computes"
+    may_be_constant: ClassVar[tuple[str, ...]] = ()
     default_huber: ClassVar[float]
     stderr_method: ClassVar[str] = "sandwich"
 
@@ -102,8 +105,8 @@ class Law(ABC):
         """ln(L / L0) (B, n) and its Jacobian (B, n, k) at centred log inputs, each (n,) or (B, n)."""
 
     @abstractmethod
-    def bounds(self, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Lower and upper bounds (..., k) of the working parameters, given ln(L / L0) of one arm (..., n)."""
+    def bounds(self, points: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Lower and upper bounds (..., k) of the working parameters, given the points of one arm, (..., n)."""
 
     @abstractmethod
     def starts(self, points: Any, lowest: float) -> np.ndarray:
@@ -128,6 +131,17 @@ class Law(ABC):
     @abstractmethod
     def constraint(self, parameter: str, value: float) -> tuple[np.ndarray, float, str]:
         """c, c0 and a pivot such that `parameter` = value where c'w = c0, to be solved for the pivot."""
+
+    def to_working(self, parameter: str, value: float) -> float:
+        """The working value of a `shareable` parameter."""
+        return float(value / np.exp(self.log_l0_)) if parameter == "E" else value
+
+    def check_runs(self, frame: pd.DataFrame) -> None:  # noqa: B027 (most laws need nothing more)
+        """Raise a ValueError where the runs lack what this law in particular needs."""
+
+    def doubts(self) -> list[str]:
+        """What is doubtful about a fit of this law in particular, as parts of a sentence."""
+        return []
 
     def derive(self, natural: np.ndarray) -> np.ndarray:
         """What `derived` names, (..., d), from parameters in their units (..., k)."""
@@ -176,7 +190,7 @@ class Law(ABC):
         logs = [np.log(frame[c].to_numpy(float)) for c in self.inputs]
         log_loss = np.log(frame["loss"].to_numpy(float))
         self.center_, self.log_l0_ = self.centers(logs), float(log_loss.mean())
-        fixed = {p: v / np.exp(self.log_l0_) if p == "E" else v for p, v in self.fixed.items()}
+        fixed = {p: self.to_working(p, v) for p, v in self.fixed.items()}
         self.sharing_ = Sharing.of(
             self.arms_, self.parameters, self.shareable, self.rescaled, self.tied, fixed, share, self.name
         )
@@ -206,7 +220,7 @@ class Law(ABC):
 
     def joint_bounds(self, points: list[Any]) -> tuple[np.ndarray, np.ndarray]:
         """Bounds of theta, (P,), or (B, P) where members have outcomes of their own."""
-        each = [self.bounds(p.y) for p in points]
+        each = [self.bounds(p) for p in points]
         return self.sharing_.bounds(*(np.stack([pair[i] for pair in each], -2) for i in (0, 1)))
 
     def sum_over(self, points: list[Any], weight_Bn: np.ndarray | None = None) -> HuberSum:
@@ -264,7 +278,6 @@ class Law(ABC):
             held = [bool(c >= 0 and at_bound[c]) for c in s.column_ak[a]]
             rests = (np.abs(D[:, at_bound]) > 0).any(1) if at_bound.any() else np.zeros(len(D), bool)
             bound = np.concatenate([held, rests[k:]])
-            unknown = bound | (D == 0).all(1)
             shared = [s.is_shared(a, j) for j in range(k)] + [False] * (len(names) - k)
             parts.append(
                 pd.DataFrame(
@@ -272,7 +285,7 @@ class Law(ABC):
                         "arm": arm,
                         "parameter": names,
                         "estimate": values[a],
-                        "stderr": np.where(unknown, np.nan, stderr),
+                        "stderr": np.where(bound, np.nan, stderr),
                         "shared": shared,
                         "at_bound": bound,
                     }

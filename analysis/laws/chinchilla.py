@@ -48,26 +48,26 @@ class Chinchilla(Law):
         design = pd.DataFrame({"n_params": N, "tokens": D})
         return design, {"E": 1.7, "A": 400.0, "B": 410.0, "alpha": 0.34, "beta": 0.28}
 
-    def points(self, x: tuple[np.ndarray, ...], y: np.ndarray) -> Points:
+    def points(self, x: tuple[np.ndarray, ...], y: np.ndarray) -> Any:
         return Points.of(x[0], x[1], y)
 
     def log_loss(self, w_Bk: np.ndarray, *x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return loghuber.log_loss(w_Bk, *x)
 
-    def sums(self, points: Points, weight: np.ndarray, w: np.ndarray, delta: float, members: np.ndarray) -> Any:
+    def sums(self, points: Any, weight: np.ndarray, w: np.ndarray, delta: float, members: np.ndarray) -> Any:
         """The same sums without forming a Jacobian (see `loghuber`)."""
         return loghuber.derivatives(points, weight, w, delta, members)
 
-    def bounds(self, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        low, high = y.min(-1), y.max(-1)
+    def bounds(self, points: Any) -> tuple[np.ndarray, np.ndarray]:
+        low, high = points.y.min(-1), points.y.max(-1)
         none = np.zeros_like(low)
         lower = np.stack([none, low - SPAN, low - SPAN, none + EXPONENTS[0], none + EXPONENTS[0]], -1)
         return lower, np.stack([np.exp(high), high + SPAN, high + SPAN, none + EXPONENTS[1], none + EXPONENTS[1]], -1)
 
-    def starts(self, points: Points, lowest: float) -> np.ndarray:
+    def starts(self, points: Any, lowest: float) -> np.ndarray:
         """Variable projection: see `seeding`."""
         fixed = self.fixed.get("E")
-        return seeding.starts(points, "beta" in self.tied, None if fixed is None else fixed / np.exp(self.log_l0_))
+        return seeding.starts(points, "beta" in self.tied, None if fixed is None else self.to_working("E", fixed))
 
     def natural(self, w: np.ndarray) -> np.ndarray:
         l0, alpha, beta = np.exp(self.log_l0_), w[..., ALPHA], w[..., BETA]
@@ -86,7 +86,7 @@ class Chinchilla(Law):
         if parameter in ("A", "B"):
             c[ALPHA if parameter == "A" else BETA] = self.center_[0 if parameter == "A" else 1]
             return c, float(np.log(value) - self.log_l0_), parameter
-        return c, value / np.exp(self.log_l0_) if parameter == "E" else value, parameter
+        return c, self.to_working(parameter, value), parameter
 
     def allocate(self, w: np.ndarray, log_c: np.ndarray) -> tuple[np.ndarray, ...]:
         """alpha A N^-alpha = beta B D^-beta at the best N, D = C / 6N."""

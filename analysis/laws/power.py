@@ -54,8 +54,8 @@ class PowerLaw(LossLaw):
         found[:, 2, 2] += (share * x[0] ** 2).sum(1)
         return found
 
-    def bounds(self, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        lowest = np.exp(y).min(-1)
+    def bounds(self, points: Points) -> tuple[np.ndarray, np.ndarray]:
+        lowest = np.exp(points.y).min(-1)
         none = np.zeros_like(lowest)
         lower = np.stack([none, none - SPAN, none + EXPONENTS[0]], -1)
         return lower, np.stack([lowest * (1 - 1e-9), none + SPAN, none + EXPONENTS[1]], -1)
@@ -63,7 +63,7 @@ class PowerLaw(LossLaw):
     def starts(self, points: Points, lowest: float) -> np.ndarray:
         x, y = points.x[0], points.y
         fixed = self.fixed.get("E")
-        E = lowest * np.array(START_FRACTIONS) if fixed is None else np.array([fixed / np.exp(self.log_l0_)])
+        E = lowest * np.array(START_FRACTIONS) if fixed is None else np.array([self.to_working("E", fixed)])
         reducible = np.log(np.maximum(np.exp(y) - E[:, None], 1e-9))
         spread = ((x - x.mean()) ** 2).sum()
         slope = (reducible * (x - x.mean())).sum(1) / max(spread, 1e-12)
@@ -78,7 +78,7 @@ class PowerLaw(LossLaw):
         if parameter == "A":
             return np.array([0.0, 1.0, self.center_[0]]), float(np.log(value) - self.log_l0_), "A"
         c = np.array([p == parameter for p in self.parameters], float)
-        return c, value / np.exp(self.log_l0_) if parameter == "E" else value, parameter
+        return c, self.to_working(parameter, value), parameter
 
     def invert(self, w: np.ndarray, y: np.ndarray) -> np.ndarray:
         E, b, alpha = (w[:, j, None] for j in range(3))

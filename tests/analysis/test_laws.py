@@ -165,7 +165,7 @@ class TestEveryLaw:
         parts = [example(name, noise=0.003, seed=s)[0].assign(arm=arm) for s, arm in enumerate("ab")]
         runs = pd.concat(parts)
         apart = laws[name]().fit(runs)
-        for parameter in apart.shareable:
+        for parameter in (apart.shareable[0], apart.shareable[-1]):
             law = laws[name]().fit(runs, share={parameter: "all"})
             assert law.params_.loc["a", parameter] == law.params_.loc["b", parameter]
             assert law.n_free_ == apart.n_free_ - 1
