@@ -12,16 +12,26 @@ def scale_dependence(gains: pd.DataFrame) -> pd.DataFrame:
     """d ln CEG / d ln C by least squares of ln CEG on ln C over the rows of a gain table, per arm, method and law.
 
     0 is a gain that is the same at every compute. Censored rows, and rows by law at a compute where the arm was not
-    measured, are left out. The interval is the same slope in each resample of the seeds.
+    measured, are left out. The interval is the same slope in each resample.
 
     Args:
         gains: from `compute_equivalent_gain`, at two computes or more; rows may have been dropped.
 
     Returns:
-        [arm, slope, slope_low, slope_high, method, law, n_runs, p_equal_exponents, note]. p is that of an F test of
-        nested fits for the law (equal exponents of arm and baseline), and the two-sided share of resampled slopes
-        beyond zero for the interpolated gain.
+        [arm, slope, slope_low, slope_high, method, law, n_runs, p_equal_exponents, note]. p is that of a test of nested
+        fits for the law (equal exponents of arm and baseline: see `nested`), and the two-sided share of resampled
+        slopes beyond zero for the interpolated gain.
     """
+    table = slopes(gains)
+    resamples = gains.attrs.get("resamples")
+    if hasattr(resamples, "p_equal"):
+        for i in table.index[(table["method"] == "law") & table["slope"].notna()]:
+            table.loc[i, "p_equal_exponents"] = resamples.p_equal(table.loc[i, "arm"], table.loc[i, "law"])
+    return table
+
+
+def slopes(gains: pd.DataFrame) -> pd.DataFrame:
+    """`scale_dependence` without the tests of nested fits, which take longer than all the rest."""
     missing = [
         c for c in ("arm", "compute", "loss", "ceg", "method", "law", "n_runs", "censored", "note") if c not in gains
     ]
@@ -57,14 +67,12 @@ def _slope(gains: pd.DataFrame, part: pd.DataFrame, arm: str, method: str, law: 
     resamples = gains.attrs.get("resamples")
     if not hasattr(resamples, "log_ceg_BR"):
         return {**row, "note": "; ".join([*notes, "the resamples were lost with the table's attrs: no interval"])}
-    slopes = _resampled(resamples, used, arm, method, law)
-    if method == "law":
-        row["p_equal_exponents"] = resamples.p_equal(arm, law)
-    if not slopes.size:
+    again = _resampled(resamples, used, arm, method, law)
+    if not again.size:
         return {**row, "note": "; ".join([*notes, "no interval"])}
-    kept = slopes[np.isfinite(slopes)]
-    if kept.size < 0.95 * slopes.size:
-        notes.append(f"{1 - kept.size / slopes.size:.0%} of resamples had a flat frontier and no slope")
+    kept = again[np.isfinite(again)]
+    if kept.size < 0.95 * again.size:
+        notes.append(f"{1 - kept.size / again.size:.0%} of resamples had a flat frontier and no slope")
     if kept.size:
         tail = (1 - resamples.level) / 2
         row["slope_low"], row["slope_high"] = (float(q) for q in np.quantile(kept, [tail, 1 - tail]))
