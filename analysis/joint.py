@@ -4,7 +4,6 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
 import pandas as pd
 
 from algoprogress.analysis.bootstrap import FrontierResamples, SeedDraws, draw_seeds

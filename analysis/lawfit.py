@@ -232,7 +232,9 @@ def resample_runs(fit: LawFit, n_resamples: int, seed: int = 0, cluster: str | N
 
 def _conventions(runs: pd.DataFrame) -> tuple[dict[str, float], str]:
     """compute / 6 N D of each arm, and a note where it is not 1."""
-    ratio = np.log(runs["compute"].astype(float) / (6.0 * runs["n_params"].astype(float) * runs["tokens"].astype(float)))
+    ratio = np.log(
+        runs["compute"].astype(float) / (6.0 * runs["n_params"].astype(float) * runs["tokens"].astype(float))
+    )
     mean = ratio.groupby(runs["arm"], sort=False).mean()
     per_6nd = {a: float(np.exp(v)) if abs(v) > SAME_FLOP else 1.0 for a, v in mean.items()}
     if all(v == 1.0 for v in per_6nd.values()):

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from algoprogress.analysis.gains import gains_of
 from algoprogress.analysis.bootstrap import SeedDraws, draw_seeds
+from algoprogress.analysis.gains import gains_of
 from algoprogress.analysis.identifiability import doubts as doubts_of
 from algoprogress.analysis.joint import JointFit, fit_jointly, resampled
 from algoprogress.analysis.lawfit import Share, quietly
@@ -150,9 +150,7 @@ def _targets(runs: pd.DataFrame, baseline: str, at_compute: float | None) -> dic
     return found
 
 
-def _view(
-    runs: pd.DataFrame, curves: pd.DataFrame | None, flop: str, losses: str, window: str
-) -> pd.DataFrame | str:
+def _view(runs: pd.DataFrame, curves: pd.DataFrame | None, flop: str, losses: str, window: str) -> pd.DataFrame | str:
     """The runs as a universe sees them, or why it can not."""
     if flop not in runs:
         return f"the runs have no column {flop}"
