@@ -112,8 +112,8 @@ class IsoFLOPSurface(Law):
         second = {ij: value - t[ij[0]] * t[ij[1]] + of_both**2 * ("u" not in ij) for ij, value in tt.items()}
         return L, reducible / L, c, first, second
 
-    def bounds(self, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        low, high = y.min(-1), y.max(-1)
+    def bounds(self, points: Points) -> tuple[np.ndarray, np.ndarray]:
+        low, high = points.y.min(-1), points.y.max(-1)
         one = np.ones_like(low)
         lower = [0 * one, low - SPAN, 1e-4 * one, -SPAN * one, -2 * one, *[STEEPEST / 1e3 * one] * 2]
         upper = [np.exp(high), high + SPAN, 5 * one, SPAN * one, 3 * one, *[STEEPEST * one] * 2]
