@@ -34,6 +34,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
 }
 RESULT = ["arm", "compute", "ceg", "ceg_low", "ceg_high", "slope", "slope_low", "slope_high", "n_runs", "note"]
 COLUMNS = [*CHOICES, *RESULT]
+N_RESAMPLES = 200  # of each universe: they are many, and read side by side
 CLUSTERS = {"seeds": "seed", "configurations": None, "rungs": "rung"}  # for laws that are fitted to all runs
 SHARES: dict[str, Share] = {"shared": {"E": "all"}, "per arm": {}, "0": {}}
 
@@ -45,7 +46,7 @@ def multiverse(
     curves: pd.DataFrame | None = None,
     choices: Mapping[str, Sequence[str]] | None = None,
     level: float = 0.95,
-    n_resamples: int = 200,
+    n_resamples: int = N_RESAMPLES,
     seed: int = 0,
     max_epochs: float = 1.0,
     progress: Callable[[int, int], None] | None = None,
