@@ -59,6 +59,19 @@ def check_positive(runs: pd.DataFrame, columns: tuple[str, ...], called: str) ->
             )
 
 
+def check_columns(runs: pd.DataFrame, columns: tuple[str, ...], what: str) -> None:
+    """Raise a ValueError unless `runs` has rows, and columns of positive, finite numbers that `what` needs."""
+    if not isinstance(runs, pd.DataFrame):
+        raise ValueError(f"Runs must be a DataFrame with columns {', '.join(columns)}, not {type(runs).__name__}.")
+    if missing := [c for c in columns if c not in runs]:
+        raise ValueError(
+            f"{what} needs a column {', '.join(missing)}; the runs have {', '.join(map(str, runs.columns))}."
+        )
+    if runs.empty:
+        raise ValueError(f"There are no runs for {what}.")
+    check_positive(runs, columns, "runs")
+
+
 def usable_runs(runs: pd.DataFrame, max_epochs: float = 1.0) -> pd.DataFrame:
     """The runs that count in fits: finished, at most `max_epochs` over the data, each once.
 
