@@ -28,6 +28,7 @@ MAX_ITERATIONS = 200
 TRUSTED = 1e-3  # damping above which the damped decrement no longer measures the distance to the minimum
 LONGEST = 2.0  # step in a working parameter: these are logs, exponents and shares of the loss
 FLAT = 1e-8  # of the largest curvature: what a direction without any counts as, for damping to hold it back
+LARGEST = 1e100  # entry of a scaled Hessian: beyond, products leave the range of numbers
 MINIMA = 8  # different minima at the widest threshold that are followed up
 
 
@@ -185,6 +186,7 @@ def _steps(H: np.ndarray, g: np.ndarray, damping: np.ndarray, eye: np.ndarray) -
     wrong = np.flatnonzero(~(decrement > 0) & (g != 0).any(1))
     if len(wrong):
         finite = np.isfinite(H[wrong]).all((1, 2)) & np.isfinite(g[wrong]).all(1)
+        finite &= (np.abs(H[wrong]) < LARGEST).all((1, 2))
         curvature, V = np.linalg.eigh(np.where(finite[:, None, None], H[wrong], eye))
         size = np.maximum(np.abs(curvature), 1e-10) + damping[wrong, None]
         along = np.einsum("bpe,bp->be", V, np.where(finite[:, None], g[wrong], 0.0)) / size

@@ -165,8 +165,8 @@ def _annealed(
 
 def _one_step(law: "Law", weight_Bn: np.ndarray) -> np.ndarray:
     """theta - H^-1 sum_i w_i psi_i grad_i with H of the runs themselves: Newton's first step for all weights."""
-    from algoprogress.analysis.identifiability import scores
+    from algoprogress.analysis.identifiability import scaled_inverse, scores
 
     _, _, H = law.huber_sum_(law.theta_[None], np.zeros(1, int), law.huber)
-    step = (weight_Bn @ scores(law)) @ np.linalg.pinv(H[0], hermitian=True)
+    step = (weight_Bn @ scores(law)) @ scaled_inverse(H[0])[0]
     return law.theta_ - np.clip(step, -1, 1)
