@@ -1,4 +1,4 @@
-"""Twenty steps of ours are twenty steps of torch's, of prodigyopt's and of pytorch_optimizer's, where they mean the same.
+"""Twenty steps of ours are twenty of torch's, of prodigyopt's and of pytorch_optimizer's, where they mean the same.
 
 Where a definition differs, the test says in what, and gives the oracle's meaning by our fields.
 """
@@ -153,8 +153,8 @@ def test_adams_kernel_is_torchs_bit_for_bit():
 @pytest.mark.parametrize("nesterov", [True, False])
 @pytest.mark.parametrize("adjust", ["original", "match_rms_adamw"])
 def test_muon_is_torchs_but_for_the_precision_of_the_iteration(nesterov, adjust, monkeypatch):
-    # torch iterates in bfloat16, whatever the weights: ours, in the precision of the weights, agrees to bfloat16's 2^-8,
-    # of entries that are at most 0.02 x 1.2 x 20; and to rounding where torch is made to iterate in float64
+    # torch iterates in bfloat16 whatever the weights; ours, in the precision of the weights, agrees to bfloat16's 2^-8
+    # of 20 steps with entries of up to 0.02 x 1.2, and to rounding where torch is made to iterate in float64
     config = Muon(nesterov=nesterov, adjust=adjust, weight_decay=0.1)
 
     def oracle(groups: list[dict]) -> torch.optim.Optimizer:

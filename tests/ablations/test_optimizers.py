@@ -123,7 +123,7 @@ def test_a_zero_gradient_gives_no_nan(name, dtype, model):
 @every
 @precisions
 def test_rows_without_a_gradient_give_no_nan(name, dtype):
-    """Tokens that a batch does not hold: most rows of a table, and a few of a matrix, have no gradient for many steps."""
+    """As of tokens that no batch holds: most rows of a table or matrix have no gradient for many steps."""
     model = build(MODELS["transformer-full-untied"], dtype)
     optimizer = optimizers[name]().build(model, 0.01)
     before = weights(model)
