@@ -45,7 +45,7 @@ def rows() -> list[dict[str, Any]]:
         found.append(compare(case, repeat(ours, muon_steps), repeat(peer, muon_steps), target))
         single = Muon().build(hidden, 0.02)
         case = f"Muon step, width {width}, float32; torch.optim.Muon made to iterate in float32"
-        found.append(compare(case, repeat(single, muon_steps), in_float32(repeat(peer, muon_steps)), target))
+        found.append(compare(case, repeat(single, muon_steps), in_float32(repeat(peer, muon_steps)), 1.0))
 
         config, whole = AdamW(), with_gradients(model(width, n_layers))
         fused = torch.optim.AdamW(parameter_groups(whole, config.weight_decay), lr=0.01, betas=(0.9, 0.95), fused=True)
