@@ -1,6 +1,7 @@
 """An optimizer step costs what it is said to: state against state, matrix products against the count of torch."""
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -171,3 +172,10 @@ def test_muon_costs_more_than_adamw_and_less_than_its_exact_form():
     costs = [c.flop_per_step(model) for c in (AdamW(), Muon(), Muon(orthogonalization="svd"))]
     assert costs == sorted(costs)
     assert math.isfinite(costs[-1])
+
+
+def test_the_table_in_the_documentation_is_the_one_that_its_command_prints():
+    from algoprogress.ablations.optimizers.__main__ import table
+
+    text = (Path(__file__).parents[2] / "docs" / "optimizers.md").read_text(encoding="utf-8")
+    assert table() in text
