@@ -154,7 +154,7 @@ def check_version() -> None:
     asked, here = os.environ.get(provenance.VARIABLES["package_version"]), provenance.package_version()
     if asked is not None and asked != here:
         raise ValueError(
-            f"algoprogress {asked} submitted this job and the cluster has {here}: install the same on both"
+            f"algoprogress {asked} submitted this job, the cluster has {here}: install the same on both"
         )
 
 
