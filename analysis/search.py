@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 AGREE = 1e-6  # starts whose objectives differ by less than this share of the best found the same minimum
 THINNED = 5000  # points that starts are chosen on: more do not move a start
 FOLLOWED = 3  # minima on the thinned points that are followed on all
-REFITTED = 1e-3  # relative offset at which a refit takes its last step: .003 standard errors off at most, mostly far less
+REFITTED = 1e-3  # relative offset at which a refit takes its last step: at most .003 standard errors off
 CHECKED = 40  # resamples that are also fitted through the annealing, to see that both find one minimum
 FEW = 60  # points: with fewer, resamples may have minima of their own, so that the check begins from other starts too
 
