@@ -23,6 +23,8 @@ from algoprogress.analysis.frontier import configurations
 from algoprogress.analysis.noise import Noise, common_keys, seed_noise
 from algoprogress.analysis.runs import usable_runs
 
+MOST_TRIED = 300  # configurations of an arm at a rung, the lowest, that other seeds could make look best
+
 
 @dataclass(frozen=True)
 class FrontierResamples:
@@ -151,7 +153,8 @@ def draw_seeds(
     keys_of = _keys_of(runs, max_epochs, cluster)
     together: dict[int, np.ndarray] = {}
     points, tried, best_keys = [], [], []
-    for (arm, rung), part in configurations(runs, max_epochs).groupby(["arm", "rung"], sort=False):
+    for (arm, rung), tried_there in configurations(runs, max_epochs).groupby(["arm", "rung"], sort=False):
+        part = tried_there.nsmallest(MOST_TRIED, "loss") if len(tried_there) > MOST_TRIED else tried_there
         mean, compute = part["loss"].to_numpy(float), part["compute"].to_numpy(float)
         own = rng.standard_normal((n_resamples, len(part))) / np.sqrt(part["n_seeds"].to_numpy(float))
         common = own.copy()  # where nothing is known to be in common
@@ -182,6 +185,8 @@ def _keys_of(runs: pd.DataFrame, max_epochs: float, cluster: str | None) -> dict
     """(arm, configuration) -> what its runs may have noise in common by."""
     kept = usable_runs(runs, max_epochs)
     keys = common_keys(kept, cluster)
-    if keys is None:
-        return {}
-    return kept.assign(key=keys).groupby(["arm", "configuration"], sort=False)["key"].agg(list).to_dict()
+    found: dict[tuple[str, int], list[int]] = {}
+    if keys is not None:
+        for arm, configuration, key in zip(kept["arm"], kept["configuration"], keys, strict=True):
+            found.setdefault((arm, configuration), []).append(int(key))
+    return found

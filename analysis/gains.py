@@ -20,6 +20,7 @@ COLUMNS = [
     *("arm", "compute", "loss", "ceg", "ceg_low", "ceg_high"),
     *("method", "law", "reference", "n_runs", "censored", "note"),
 ]
+NUMBERS = ("compute", "loss", "ceg", "ceg_low", "ceg_high")
 
 
 class GainResamples(dict):  # type: ignore[type-arg]
@@ -141,6 +142,7 @@ def gains_of(
     table = pd.DataFrame(
         [row | estimate for row, (estimate, _, _) in zip(rows, found, strict=True)], columns=[*COLUMNS, "_target"]
     )
+    table = table.astype(dict.fromkeys(NUMBERS, float) | {"n_runs": int})
     notes = disagreements(table, by_scatter=bool(fit.interval_note))
     warn_extrapolated(table, 2)
     warn_disagreement(table, notes, 2)

@@ -7,10 +7,10 @@ one batch have a fault in common). The covariance of the log losses of frontier 
     s² V,   V = (1 - rho) D + rho D^1/2 K D^1/2 + g mean(D) I
 
 with D what the repeats' own scale gives, K the seeds (or clusters) that two points share, g the part of rungs.
-Residuals of the law see V through M = I - H, repeats see rho and s. Given rho and g, s² is scaled inverse chi-squared (restricted
-likelihood); these two are weighed on a grid, with a prior that puts some weight on 0 and is otherwise uniform in rho
-and in g / (1 + g) (the uniform shrinkage prior; Daniels 1999). Each resample has an s, rho and g of its own, so that
-what is not known of the noise widens the intervals, as Student's t does.
+Residuals of the law see V through M = I - H, repeats see rho and s. Given rho and g, s² is scaled inverse chi-squared
+(restricted likelihood); these two are weighed on a grid, with a prior that puts some weight on 0 and is otherwise
+uniform in rho and in g / (1 + g) (the uniform shrinkage prior; Daniels 1999). Each resample has an s, rho and g of its
+own, so that what is not known of the noise widens the intervals, as Student's t does.
 """
 
 from dataclasses import dataclass
@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from algoprogress.analysis.bootstrap import FrontierResamples, SeedDraws
+from algoprogress.analysis.fit import FLOOR
 from algoprogress.analysis.identifiability import gradients, residuals
 from algoprogress.analysis.laws.law import LossLaw
 
@@ -68,7 +69,7 @@ def scatter_about(law: LossLaw | None, draws: SeedDraws) -> Scatter | None:
     if noise is None and not len(r):
         return None
     columns = np.arange(len(draws.points)) if law is None else draws.columns_of(law.runs_)
-    D = draws.variance()[columns] if noise is not None else np.ones(len(columns))
+    D = np.maximum(draws.variance()[columns], FLOOR) if noise is not None else np.ones(len(columns))
     K = draws.common_nn[np.ix_(columns, columns)]
     u, G = (noise.contrasts, noise.together_mm) if noise is not None else (np.empty(0), np.empty((0, 0)))
     comparable = any(np.abs(A - np.diag(np.diag(A))).max(initial=0) > 1e-9 for A in (G, K if len(r) else G))
@@ -76,12 +77,15 @@ def scatter_about(law: LossLaw | None, draws: SeedDraws) -> Scatter | None:
     g = SHRINKAGE / (1 - SHRINKAGE) if noise is not None and len(r) else np.zeros(1)
     prior = np.outer(_prior(len(g), NO_RUNGS), _prior(len(rho), NOT_SHARED)).ravel()
     rho, g = (v.ravel() for v in np.meshgrid(rho, g))
-    d = np.sqrt(np.maximum(D, 1e-300))
+    d = np.sqrt(D)
     together = np.diag(d) @ K @ np.diag(d)
     V = (1 - rho)[:, None, None] * np.diag(D) + rho[:, None, None] * together
     V = V + (g * D.mean())[:, None, None] * np.eye(len(D))
     S = (1 - rho)[:, None, None] * np.eye(len(u)) + rho[:, None, None] * G
-    squares, log_det = (a + b for a, b in zip(_gaussian(Q.T @ V @ Q, Q.T @ r), _gaussian(S, u), strict=True))
+    squares, log_det = _gaussian(S, u)
+    if len(r):
+        of_law = _gaussian(Q.T @ V @ Q, Q.T @ r)
+        squares, log_det = squares + of_law[0], log_det + of_law[1]
     dof = len(u) + Q.shape[1]
     squares = np.maximum(squares, 1e-300)
     log_p = -0.5 * log_det - 0.5 * dof * np.log(squares)
