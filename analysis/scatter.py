@@ -26,7 +26,7 @@ SHARED = np.linspace(0.0, 0.95, 20)  # rho
 SHRINKAGE = np.linspace(0.0, 0.975, 40)  # g / (1 + g)
 # Probabilities beforehand that seeds have nothing in common, and that rungs have no noise of their own. Ours: of those
 # tried, the ones whose intervals cover best on the designs of `coverage`, thin ones and noisy rungs included.
-NOT_SHARED, NO_RUNGS = 0.75, 0.25
+NOT_SHARED, NO_RUNGS = 0.9, 0.25
 
 
 @dataclass(frozen=True)
