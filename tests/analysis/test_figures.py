@@ -156,13 +156,26 @@ class TestMultiverse:
     def test_each_estimate_stands_above_the_choices_that_made_it(self):
         _, below = self.panels(self.table())
         names = [t.get_text() for t in below.get_yticklabels()]
-        assert names == ["law", "bnsl", "power", "irreducible loss", "fixed", "free", "shared"]
+        assert names == ["law", "power", "bnsl", "irreducible loss", "free", "shared", "fixed"]
         places = {}
         for marks in below.collections:
             for (x, low), (_, high) in marks.get_segments():
                 places.setdefault(round((low + high) / 2), []).append(int(x))
         by_name = {name: sorted(places[k]) for k, name in enumerate(names) if k in places}
         assert by_name == {"bnsl": [0, 1, 4], "power": [2, 3], "fixed": [0], "free": [3, 4], "shared": [1, 2]}
+
+    def test_an_estimate_that_a_choice_does_not_concern_has_no_mark_in_it(self):
+        table = self.table()
+        table.loc[[0, 1], "irreducible_loss"] = ""
+        _, below = self.panels(table)
+        assert "" not in [t.get_text() for t in below.get_yticklabels()]
+        assert sum(len(marks.get_segments()) for marks in below.collections) == 2 * 5 - 2
+
+    def test_an_endless_interval_does_not_hide_the_estimates(self):
+        table = self.table().assign(ceg_low=1e-40, ceg_high=1e80)
+        top, _ = self.panels(table)
+        assert 0.5 < top.get_ylim()[0] < 1.0
+        assert 3.0 < top.get_ylim()[1] < 7.0
 
     def test_what_was_chosen_stands_out(self):
         table = self.table().assign(default=[True, *[False] * 5])
