@@ -7,11 +7,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from algoprogress.analysis.figures.style import FAINT, GRID, INK
+from algoprogress.analysis.figures.style import FAINT, GRID, INK, view
 from algoprogress.analysis.palette import COLOURS
 
 DOT = COLOURS[0]
-LEAST_SPAN = 0.2  # of the view of estimates that agree: a fifth, in ln or as they are
 FEW, MANY = (1.0, 2.0, 5.0), (1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 7.0)  # ticks in a decade
 
 
@@ -59,18 +58,11 @@ def _curve(rows: pd.DataFrame, estimate: str, ax: Axes, reference: float | None,
         ax.set_yscale("log")
     shown = rows[estimate].to_numpy(float)
     low, high = (rows[f"{estimate}_{side}"].to_numpy(float) for side in ("low", "high"))
-    bottom, top = _view(shown, [*low, *high], reference, log)
+    bottom, top = view(shown, [*low, *high], reference, log)
     width = float(np.clip(220 / max(len(rows), 1), 0.6, 3.0))  # a line each, however many there are
     known = ~np.isnan(low) & ~np.isnan(high)
-    ax.vlines(
-        at[known],
-        np.clip(low, bottom, top)[known],
-        np.clip(high, bottom, top)[known],
-        color=FAINT,
-        alpha=0.45,
-        lw=width,
-        zorder=1,
-    )
+    ends = (np.clip(end, bottom, top)[known] for end in (low, high))
+    ax.vlines(at[known], *ends, color=FAINT, alpha=0.45, lw=width, zorder=1)
     ax.plot(at, shown, ls="none", marker="o", ms=float(np.clip(1.6 * width, 2.2, 4.5)), color=DOT, mew=0, zorder=3)
     if "default" in rows:
         chosen = rows["default"].to_numpy(bool)
@@ -89,23 +81,6 @@ def _curve(rows: pd.DataFrame, estimate: str, ax: Axes, reference: float | None,
     for side in ("top", "right", "bottom"):
         ax.spines[side].set_visible(False)
     ax.spines["left"].set_color(FAINT)
-
-
-def _view(shown: np.ndarray, ends: list[float], reference: float | None, log: bool) -> tuple[float, float]:
-    """What holds all estimates, and ends of intervals up to as far again: a few that are endless would hide the rest."""
-    known = [*shown, *([] if reference is None else [reference])]
-    values, reach = ([v for v in part if np.isfinite(v) and (v > 0 or not log)] for part in (known, ends))
-    to, back = (np.log, np.exp) if log else (np.asarray, np.asarray)
-    low, high = float(to(min(values))), float(to(max(values)))
-    span = max(high - low, LEAST_SPAN)
-    near = [v for v in to(np.array(reach)) if low - span <= v <= high + span]
-    low, high = min([low, *near]), max([high, *near])
-    if any(to(np.array(reach)) > high):
-        high += 0.15 * span  # so that what leaves the view is seen to leave it
-    if any(to(np.array(reach)) < low):
-        low -= 0.15 * span
-    margin = 0.04 * (high - low)
-    return float(back(low - margin)), float(back(high + margin))
 
 
 def _choices(rows: pd.DataFrame, levels: dict[str, list[str]], ax: Axes) -> None:

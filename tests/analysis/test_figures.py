@@ -130,6 +130,12 @@ class TestSlopeForest:
         assert [t.get_text() for t in ax.texts] == ["−0.10 [−0.20, 0.05]", "0.20 [0.10, 0.30]", "0.30"]
         assert any(list(line.get_xdata()) == [0, 0] for line in ax.lines)
 
+    def test_an_endless_interval_ends_at_the_view_and_is_told_in_full(self):
+        slopes = self.slopes.assign(slope_high=[np.inf, 66.0, 0.05, np.nan], slope_low=[0.1, -0.2, -0.2, np.nan])
+        ax = slope_forest(slopes, ["a", "b", "c"], new_axes())
+        assert ax.get_xlim()[1] < 1
+        assert [t.get_text() for t in ax.texts][1:] == ["0.20 [0.10, ∞]", "0.30 [−0.20, 66.00]"]
+
     def test_an_arm_has_the_colour_it_has_elsewhere(self):
         ax = slope_forest(self.slopes, ["a", "b", "c"], new_axes())
         drawn = [to_hex(line.get_markeredgecolor()) for line in ax.lines if line.get_marker() not in ("None", None)]
