@@ -221,7 +221,9 @@ def summarise(rows: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(parts)
 
 
-def plot_coverage(table: pd.DataFrame, ax: "Axes", level: float = 0.95, allowed: tuple[float, float] = (0.92, 0.98)) -> "Axes":
+def plot_coverage(
+    table: pd.DataFrame, ax: "Axes", level: float = 0.95, allowed: tuple[float, float] = (0.92, 0.98)
+) -> "Axes":
     """Cover of each quantity by design, with two standard errors, and the band it should lie in.
 
     Args:
@@ -236,7 +238,9 @@ def plot_coverage(table: pd.DataFrame, ax: "Axes", level: float = 0.95, allowed:
         y = np.array([len(designs) - 1 - designs.index(d) for d in part["design"]], float)
         y += 0.32 - 0.64 * k / max(len(kinds) - 1, 1)
         label = f"{quantity}, {method}" if quantity in ("gain", "slope") else quantity
-        ax.errorbar(part["coverage"], y, xerr=2 * part["stderr"], fmt="o", ms=3.5, lw=1, color=f"C{k % 10}", label=label)
+        ax.errorbar(
+            part["coverage"], y, xerr=2 * part["stderr"], fmt="o", ms=3.5, lw=1, color=f"C{k % 10}", label=label
+        )
     ax.set_yticks(range(len(designs)), designs[::-1])
     ax.set_xlabel(f"share of nominal {level:.0%} intervals that hold the truth")
     ax.set_xlim(min(0.85, float(table["coverage"].min()) - 0.02), 1.005)

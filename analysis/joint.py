@@ -4,7 +4,6 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
 import pandas as pd
 
 from algoprogress.analysis.bootstrap import FrontierResamples, SeedDraws, draw_seeds
@@ -98,8 +97,8 @@ def fit_jointly(
         seed: of the resampling.
         strict: raise when a law can not be fitted, in place of a note.
         cluster: what is resampled for laws in size and data: see `lawfit.resample_runs`.
-        unit: what is resampled of frontiers: see `lawfit.resample_frontiers`. Interpolation needs every rung: with "rungs"
-            the interpolated gains have no interval.
+        unit: what is resampled of frontiers: see `lawfit.resample_frontiers`. Interpolation needs every rung: with
+            "rungs" the interpolated gains have no interval.
     """
     check_runs(runs)
     known = list(pd.unique(runs["arm"]))
@@ -143,7 +142,7 @@ def resampled(fit: JointFit, draws: SeedDraws, unit: Unit = "seeds", cluster: st
 
 
 def _by_seeds(fit: JointFit, draws: SeedDraws) -> tuple[FrontierResamples | None, str]:
-    """The frontiers of the interpolated gains: with the scatter about L = E + A C^-alpha, whatever law was asked for."""
+    """The frontiers of the interpolated gains: with the scatter about L = E + A C^-alpha, whatever the law."""
     known = next((f.law for f in fit.fits if isinstance(f.law, PowerLaw) and _is_plain(f.law)), None)
     law = known if known is not None else quietly(fit_frontier, PowerLaw(), fit.front).law
     noise = scatter_about(law, draws) if isinstance(law, LossLaw) else None

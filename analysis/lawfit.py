@@ -6,12 +6,13 @@ arms have in common, such as seeds, are drawn for all of them at once, so that a
 """
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeVar
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 
 from algoprogress.analysis import nested
 from algoprogress.analysis.bootstrap import FrontierResamples, SeedDraws
@@ -21,12 +22,12 @@ from algoprogress.analysis.laws.law import LossLaw
 from algoprogress.analysis.resampling import cluster_labels, resamples
 from algoprogress.analysis.runs import usable_runs
 from algoprogress.analysis.scatter import Scatter, scatter_about
+from algoprogress.analysis.sharing import Share
 from algoprogress.analysis.warnings import AnalysisWarning, ConvergenceError, FewSeeds
 
 Result = TypeVar("Result")
 Unit = Literal["seeds", "configurations", "rungs"]
 UNITS = ("seeds", "configurations", "rungs")
-Share = Mapping[str, str | Sequence[str]] | str
 # Same text and tokenizer, so the same entropy; a separate E per arm needs many more rungs than a ladder has.
 SHARED_E: Share = {"E": "all"}
 FEW_CLUSTERS = 10  # with fewer, an interval by resampling clusters is known to be too short (Cameron et al. 2008)
@@ -67,12 +68,12 @@ class LawFit:
         """Number of runs of some arms that the law rests on."""
         return sum(self.n_runs.get(a, 0) for a in arms)
 
-    def best_loss(self, compute: np.ndarray | float, arm: str, theta: np.ndarray | None = None) -> np.ndarray:
+    def best_loss(self, compute: ArrayLike, arm: str, theta: np.ndarray | None = None) -> np.ndarray:
         """Loss in nats/token of the arm's best allocation at compute in FLOP; (B, ...) with resampled theta."""
         assert self.law is not None
         return self.law.best_loss(np.asarray(compute, float) / self.per_6nd[arm], arm, theta)
 
-    def compute_for(self, loss: np.ndarray | float, arm: str, theta: np.ndarray | None = None) -> np.ndarray:
+    def compute_for(self, loss: ArrayLike, arm: str, theta: np.ndarray | None = None) -> np.ndarray:
         """The least compute in FLOP at which the arm reaches a loss; infinite where never."""
         assert self.law is not None
         return self.law.compute_for(loss, arm, theta) * self.per_6nd[arm]
@@ -111,7 +112,8 @@ def fit_frontier(law: LossLaw, front: pd.DataFrame, share: Share | None = None, 
     n_rungs = front.groupby("arm", sort=False).size()
     arms = [a for a in n_rungs.index if n_rungs[a] >= 2]
     data = front[front["arm"].isin(arms)]
-    share = share if share is not None else {p: a for p, a in SHARED_E.items() if p not in law.fixed}  # type: ignore[union-attr]
+    if share is None:
+        share = {} if "E" in law.fixed else SHARED_E
     try:
         if data.empty:
             raise ValueError("no arm was measured at two computes or more")
@@ -232,7 +234,9 @@ def resample_runs(fit: LawFit, n_resamples: int, seed: int = 0, cluster: str | N
 
 def _conventions(runs: pd.DataFrame) -> tuple[dict[str, float], str]:
     """compute / 6 N D of each arm, and a note where it is not 1."""
-    ratio = np.log(runs["compute"].astype(float) / (6.0 * runs["n_params"].astype(float) * runs["tokens"].astype(float)))
+    ratio = np.log(
+        runs["compute"].astype(float) / (6.0 * runs["n_params"].astype(float) * runs["tokens"].astype(float))
+    )
     mean = ratio.groupby(runs["arm"], sort=False).mean()
     per_6nd = {a: float(np.exp(v)) if abs(v) > SAME_FLOP else 1.0 for a, v in mean.items()}
     if all(v == 1.0 for v in per_6nd.values()):

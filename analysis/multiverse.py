@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from algoprogress.analysis.gains import gains_of
 from algoprogress.analysis.bootstrap import SeedDraws, draw_seeds
+from algoprogress.analysis.gains import gains_of
 from algoprogress.analysis.identifiability import doubts as doubts_of
 from algoprogress.analysis.joint import JointFit, fit_jointly, resampled
 from algoprogress.analysis.lawfit import Share, quietly
@@ -34,6 +34,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
 }
 RESULT = ["arm", "compute", "ceg", "ceg_low", "ceg_high", "slope", "slope_low", "slope_high", "n_runs", "note"]
 COLUMNS = [*CHOICES, *RESULT]
+N_RESAMPLES = 200  # of each universe: they are many, and read side by side
 CLUSTERS = {"seeds": "seed", "configurations": None, "rungs": "rung"}  # for laws that are fitted to all runs
 SHARES: dict[str, Share] = {"shared": {"E": "all"}, "per arm": {}, "0": {}}
 
@@ -45,7 +46,7 @@ def multiverse(
     curves: pd.DataFrame | None = None,
     choices: Mapping[str, Sequence[str]] | None = None,
     level: float = 0.95,
-    n_resamples: int = 200,
+    n_resamples: int = N_RESAMPLES,
     seed: int = 0,
     max_epochs: float = 1.0,
     progress: Callable[[int, int], None] | None = None,
@@ -150,9 +151,7 @@ def _targets(runs: pd.DataFrame, baseline: str, at_compute: float | None) -> dic
     return found
 
 
-def _view(
-    runs: pd.DataFrame, curves: pd.DataFrame | None, flop: str, losses: str, window: str
-) -> pd.DataFrame | str:
+def _view(runs: pd.DataFrame, curves: pd.DataFrame | None, flop: str, losses: str, window: str) -> pd.DataFrame | str:
     """The runs as a universe sees them, or why it can not."""
     if flop not in runs:
         return f"the runs have no column {flop}"

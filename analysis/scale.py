@@ -1,5 +1,7 @@
 """Does the gain grow with scale?  The slope d ln CEG / d ln C over the measured range, and a test that it is zero."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
@@ -23,7 +25,7 @@ def scale_dependence(gains: pd.DataFrame) -> pd.DataFrame:
         slopes beyond zero for the interpolated gain.
     """
     table = slopes(gains)
-    resamples = gains.attrs.get("resamples")
+    resamples: Any = gains.attrs.get("resamples")
     if hasattr(resamples, "p_equal"):
         for i in table.index[(table["method"] == "law") & table["slope"].notna()]:
             table.loc[i, "p_equal_exponents"] = resamples.p_equal(table.loc[i, "arm"], table.loc[i, "law"])
@@ -48,7 +50,7 @@ def _slope(gains: pd.DataFrame, part: pd.DataFrame, arm: str, method: str, law: 
     beyond_own = part["note"].str.contains(f"extrapolated: {arm} at", regex=False)
     used = part[(part["censored"] == "") & part["ceg"].gt(0) & np.isfinite(part["ceg"]) & ~beyond_own]
     n_censored = int((part["censored"] != "").sum())
-    row = {
+    row: dict[str, Any] = {
         "arm": arm,
         "slope": np.nan,
         "slope_low": np.nan,
@@ -64,7 +66,7 @@ def _slope(gains: pd.DataFrame, part: pd.DataFrame, arm: str, method: str, law: 
         return {**row, "note": f"{over}: a slope needs two"}
     row["slope"] = float(_least_squares(x, np.log(used["ceg"].to_numpy(float))))
     notes = [f"{over}, {flop_text(used['compute'].min())} to {flop_text(used['compute'].max())} FLOP"]
-    resamples = gains.attrs.get("resamples")
+    resamples: Any = gains.attrs.get("resamples")
     if not hasattr(resamples, "log_ceg_BR"):
         return {**row, "note": "; ".join([*notes, "the resamples were lost with the table's attrs: no interval"])}
     again = _resampled(resamples, used, arm, method, law)
@@ -75,8 +77,8 @@ def _slope(gains: pd.DataFrame, part: pd.DataFrame, arm: str, method: str, law: 
         notes.append(f"{1 - kept.size / again.size:.0%} of resamples had a flat frontier and no slope")
     if kept.size:
         tail = (1 - resamples.level) / 2
-        row["slope_low"], row["slope_high"] = (float(q) for q in np.quantile(kept, [tail, 1 - tail]))
-        row["slope_low"], row["slope_high"] = min(row["slope_low"], row["slope"]), max(row["slope_high"], row["slope"])
+        low, high = np.quantile(kept, [tail, 1 - tail])
+        row["slope_low"], row["slope_high"] = min(float(low), row["slope"]), max(float(high), row["slope"])
     if method == "interpolated" and kept.size:
         below = (1 + (kept <= 0).sum()) / (1 + kept.size)
         above = (1 + (kept >= 0).sum()) / (1 + kept.size)
@@ -84,8 +86,8 @@ def _slope(gains: pd.DataFrame, part: pd.DataFrame, arm: str, method: str, law: 
     return {**row, "note": "; ".join(notes)}
 
 
-def _resampled(resamples: object, used: pd.DataFrame, arm: str, method: str, law: str) -> np.ndarray:
-    keys, log_ceg, log_compute = resamples.keys_, resamples.log_ceg_BR, resamples.log_compute_BR  # type: ignore[attr-defined]
+def _resampled(resamples: Any, used: pd.DataFrame, arm: str, method: str, law: str) -> np.ndarray:
+    keys, log_ceg, log_compute = resamples.keys_, resamples.log_ceg_BR, resamples.log_compute_BR
     same = (keys["arm"] == arm) & (keys["method"] == method) & (keys["law"] == law)
     columns = [
         int(np.flatnonzero(same & (keys["compute"] == row.compute) & (keys["loss"] == row.loss))[0])
