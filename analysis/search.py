@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 AGREE = 1e-6  # starts whose objectives differ by less than this share of the best found the same minimum
 THINNED = 5000  # points that starts are chosen on: more do not move a start
-FOLLOWED = 3  # minima on the thinned points that are followed on all
+FOLLOWED, HOPELESS = 3, 1.5  # minima on the thinned points that are followed on all, unless this much higher
 REFITTED = 1e-3  # relative offset at which a refit takes its last step: at most .003 standard errors off
 CHECKED = 40  # resamples that are also fitted through the annealing, to see that both find one minimum
 FEW = 60  # points: with fewer, resamples may have minima of their own, so that the check begins from other starts too
@@ -48,6 +48,7 @@ def best_minimum(law: "Law") -> Found:
         n_some = sum(p.y.size for p in points)
         found, count = minimise_from(law.sum_over(points), start_SP, law.lower_, law.upper_, n_some, law.huber)
         first = np.argsort(found.objective_B)[:FOLLOWED]
+        first = first[found.objective_B[first] <= HOPELESS * found.objective_B.min()]
         start_SP, count = found.theta_BP[first], count[first]
         found = minimise(law.huber_sum_, start_SP, law.lower_, law.upper_, n, law.huber, anneal=())
     law.start_SP_ = start_SP
