@@ -8,6 +8,7 @@ study is; `coverage` asks the same of intervals.
 
 import argparse
 import sys
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,6 +20,7 @@ from algoprogress.analysis.frontier import frontier
 from algoprogress.analysis.laws import laws
 from algoprogress.analysis.nested import Test, compare, equal_exponents
 from algoprogress.analysis.simulation import simulate_isoflop, simulate_runs
+from algoprogress.analysis.warnings import AnalysisWarning
 
 SIX = tuple(float(c) for c in np.geomspace(1e11, 1e13, 6))
 # One configuration a rung and no noise but the seeds': the null as the F test assumes it.
@@ -71,7 +73,9 @@ def p_values(design: str, n_studies: int = 1000, first: int = 0) -> np.ndarray:
         raise ValueError(f"There is no design {design!r}; there are {', '.join(NULLS)}.")
     if n_studies < 1:
         raise ValueError(f"n_studies is 1 or more, not {n_studies}.")
-    return np.array([NULLS[design].p(s) for s in range(first, first + n_studies)])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", AnalysisWarning)
+        return np.array([NULLS[design].p(s) for s in range(first, first + n_studies)])
 
 
 def null_study(
