@@ -1,153 +1,192 @@
 """How much would the frontier move if every run were trained again with other seeds?
 
 The design is kept: which configurations were tried, at which rung, with how many seeds each. What is resampled is the
-seed noise, and with it which configuration looks best. Three things make the intervals honest when few configurations
-were repeated (the measured coverage is in tests/analysis/test_coverage.py):
+seed noise (`noise`), and with it which configuration looks best. Three things make the intervals honest when few
+configurations were repeated (`coverage` measures it):
 
-- A residual is a run's loss minus the mean over its configuration, times sqrt(n / (n - 1)). An arm's variance is
-  moderated towards that of all arms, as if that were worth PRIOR_DOF degrees of freedom (Smyth 2004): an arm with few
-  repeats borrows from the others, one with many stands alone.
-- The size of the noise is itself estimated. Each resample scales the pool by sqrt(nu / chi2_nu), so that the intervals
-  widen as Student's t does with nu degrees of freedom.
+- The size of the noise is itself estimated. Each resample has a size of its own, from all that is known of it
+  (`scatter`), so that the intervals widen as Student's t does.
+- Rungs scatter about any law for more reasons than seeds. What they scatter beyond them is added (`scatter` again).
 - The lowest of several noisy losses is too low (the winner's curse), and the lowest of their noisy copies is too low
   again. How much lower the copies are than the measured frontier estimates that bias; it is taken off twice, once for
   the copies and once for the measured frontier itself. Where many configurations are truly equal about half of the bias
   remains. Of six ways tried on four simulated designs (100 studies each) this covered the true frontier best: 92 to
   96 %, against 5 to 95 % without it and 93 to 100 % with the chosen configuration's loss drawn afresh.
-
-Noise often falls with compute; where there are enough repeated configurations its exponent is estimated.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
 from algoprogress.analysis.frontier import configurations
+from algoprogress.analysis.noise import Noise, common_keys, seed_noise
 from algoprogress.analysis.runs import usable_runs
 
-PRIOR_DOF = 4  # how much the other arms' noise says of an arm's own; ours: as much as one repeat at each of four rungs
-SCALE_DOF = 6  # fewer than this in all, and noise is taken to be the same at every compute
-MAX_EXPONENT = 0.5  # sd falls at most as C^-1/2: as the mean over a number of tokens that grows with C would
-NO_SEEDS = "no configuration was repeated with another seed: no interval"
-
-
-@dataclass(frozen=True)
-class Noise:
-    """Seed noise: its residuals by arm, scaled to 1 at the geometric mean compute, and how well it is known.
-
-    Attributes:
-        pools: arm -> residuals of all arms, scaled to the arm's moderated variance (nats/token).
-        dof: arm -> degrees of freedom of that variance.
-        exponent: k in sd ~ C^-k.
-        log_c0: ln of the compute at which the scale is 1.
-    """
-
-    pools: dict[str, np.ndarray]
-    dof: dict[str, int]
-    exponent: float
-    log_c0: float
-
-    def sd(self, arm: str, compute: float | np.ndarray) -> np.ndarray:
-        """Standard deviation between seeds in nats/token at compute in FLOP."""
-        return np.sqrt(np.mean(self.pools[arm] ** 2)) * np.exp(-self.exponent * (np.log(compute) - self.log_c0))
+MOST_TRIED = 300  # configurations of an arm at a rung, the lowest, that other seeds could make look best
 
 
 @dataclass(frozen=True)
 class FrontierResamples:
-    """B resampled frontiers of n points: `points` [arm, rung] names the columns of the two arrays."""
+    """B resampled frontiers of n points: `points` [arm, rung, compute, loss] names the columns of the two arrays."""
 
     points: pd.DataFrame
     log_compute_Bn: np.ndarray
     loss_Bn: np.ndarray
-    noise: Noise
-    rng: np.random.Generator = field(repr=False)
 
     def of(self, arm: str) -> tuple[np.ndarray, np.ndarray]:
         """Log compute and loss (B, rungs) of one arm, in order of rung."""
         columns = np.flatnonzero(self.points["arm"] == arm)
         return self.log_compute_Bn[:, columns], self.loss_Bn[:, columns]
 
-
-def seed_noise(runs: pd.DataFrame, max_epochs: float = 1.0) -> Noise | None:
-    """The noise between seeds, from configurations run with two seeds or more; None when there are none."""
-    kept = usable_runs(runs, max_epochs)
-    groups = kept.groupby(["arm", "configuration"], sort=False)["loss"]
-    n = groups.transform("size")
-    residual = ((kept["loss"] - groups.transform("mean")) * np.sqrt(n / (n - 1).clip(lower=1)))[n > 1]
-    if residual.empty:
-        return None
-    repeated = kept.loc[n > 1, ["arm", "configuration", "compute"]].assign(residual=residual, weight=(n - 1) / n)
-    log_c = np.log(repeated["compute"].to_numpy(float))
-    log_c0 = float(np.log(kept["compute"]).mean())
-    exponent = _noise_exponent(log_c - log_c0, repeated)
-    repeated["residual"] *= np.exp(exponent * (log_c - log_c0))
-    by_arm = dict(iter(repeated.groupby("arm", sort=False)))
-    dof = {arm: len(part) - part["configuration"].nunique() for arm, part in by_arm.items()}
-    everyone = repeated["residual"].to_numpy(float)
-    of_all = float(np.mean(everyone**2))
-    pools, moderated = {}, {}
-    for arm in pd.unique(kept["arm"]):
-        own = dof.get(arm, 0)
-        borrowed = min(PRIOR_DOF, sum(dof.values()) - own)
-        of_own = float(np.mean(by_arm[arm]["residual"].to_numpy(float) ** 2)) if own else 0.0
-        variance = (own * of_own + borrowed * of_all) / (own + borrowed)
-        pools[arm] = everyone * np.sqrt(variance / max(of_all, 1e-300))
-        moderated[arm] = own + borrowed
-    return Noise(pools, moderated, exponent, log_c0)
+    def columns_of(self, front: pd.DataFrame) -> np.ndarray:
+        """The columns of the rows of a frontier."""
+        return _columns_of(self.points, front)
 
 
-def _noise_exponent(x: np.ndarray, repeated: pd.DataFrame) -> float:
-    """k that maximises the likelihood of residuals ~ N(0, sd_arm² exp(-2 k x)), 0 <= k <= MAX_EXPONENT."""
-    dof = len(repeated) - repeated.groupby(["arm", "configuration"]).ngroups
-    if dof < SCALE_DOF or np.ptp(x) < np.log(2):
-        return 0.0
-    squared = repeated["residual"].to_numpy(float) ** 2
-    weight = repeated["weight"].to_numpy(float)  # degrees of freedom of each residual: (n - 1) / n
-    arm = repeated.groupby("arm").ngroup().to_numpy()
-    grid = np.linspace(0, MAX_EXPONENT, 51)
-    fit = []
-    for k in grid:
-        scaled = squared * weight * np.exp(2 * k * x)
-        total, freedom = np.bincount(arm, scaled), np.bincount(arm, weight)
-        fit.append(-0.5 * (freedom * np.log(total / freedom + 1e-300)).sum() + k * (weight * x).sum())
-    return float(grid[int(np.argmax(fit))])
+@dataclass(frozen=True)
+class Tried:
+    """The configurations (k,) that one arm tried at one rung, and what other seeds would have given.
+
+    Attributes:
+        mean: loss in nats/token, over seeds.
+        log_compute: ln of FLOP.
+        sd: of a run, nats/token.
+        own_Bk, common_Bk: standard normal noise of the mean over seeds, own to the configuration and common to all
+            runs of these seeds at this rung, or of these clusters; each has variance 1 / seeds.
+    """
+
+    mean: np.ndarray
+    log_compute: np.ndarray
+    sd: np.ndarray
+    own_Bk: np.ndarray
+    common_Bk: np.ndarray
+
+    def noise(self, scale_B: np.ndarray, shared_B: np.ndarray) -> np.ndarray:
+        """Noise of the mean losses (B, k), nats/token."""
+        s, rho = scale_B[:, None], shared_B[:, None]
+        return s * self.sd * (np.sqrt(1 - rho) * self.own_Bk + np.sqrt(rho) * self.common_Bk)
 
 
-def resample_frontier(
-    runs: pd.DataFrame, n_resamples: int = 1000, seed: int = 0, max_epochs: float = 1.0
-) -> FrontierResamples | None:
-    """Frontiers as other seeds would have given them; None when no configuration was repeated.
+@dataclass(frozen=True)
+class SeedDraws:
+    """Draws of the seed noise of every configuration, before they are scaled to a frontier.
+
+    Attributes:
+        points: [arm, rung, compute, loss] of the measured frontier, one row per column n of what is drawn.
+        tried: at each of them.
+        common_nn: share of seeds, or clusters, that the best configurations of two points have in common.
+        noise: None where nothing was repeated; the draws are then 0.
+        n_resamples: B.
+        seed: of the draws.
+    """
+
+    points: pd.DataFrame
+    tried: list[Tried]
+    common_nn: np.ndarray
+    noise: Noise | None
+    n_resamples: int
+    seed: int
+
+    def generator(self, stream: int) -> np.random.Generator:
+        """For what is drawn besides: each stream is one of its own, and the same whenever it is asked for."""
+        return np.random.default_rng([self.seed, stream])
+
+    def columns_of(self, front: pd.DataFrame) -> np.ndarray:
+        """The columns of the rows of a frontier."""
+        return _columns_of(self.points, front)
+
+    def common_Bn(self) -> np.ndarray:
+        """Standard normal noise of each frontier point that points with something in common share."""
+        best = [at.common_Bk[:, at.mean.argmin()] for at in self.tried]
+        return np.stack([z / max(float(z.std()), 1e-300) for z in best], 1)
+
+    def variance(self) -> np.ndarray:
+        """Variance of the log loss of each frontier point (n,) by the scale of the repeats."""
+        one, found = np.ones(self.n_resamples), []
+        for at in self.tried:
+            lowest = (at.mean + at.noise(one, 0 * one)).min(1)
+            low, high = np.quantile(np.log(np.maximum(lowest, 0.1 * at.mean.min())), [0.1587, 0.8413])
+            found.append(((high - low) / 2) ** 2)  # half of this spread is one sd, and heavy tails do not matter
+        return np.array(found)
+
+    def frontiers(
+        self, scale_B: np.ndarray, shared_B: np.ndarray, added_Bn: np.ndarray | float = 0.0
+    ) -> FrontierResamples:
+        """Frontiers with the seed noise scaled, part of it shared, and noise added to the log loss of each point."""
+        typical = np.full(self.n_resamples, np.median(scale_B))
+        log_c, losses = [], []
+        for at in self.tried:
+            bias = (at.mean + at.noise(typical, shared_B)).min(1).mean() - at.mean.min()
+            copies = at.mean + at.noise(scale_B, shared_B)
+            log_c.append(at.log_compute[copies.argmin(1)])
+            # half the loss: keeps ln L finite at 1 or 2 degrees of freedom
+            losses.append(np.maximum(copies.min(1) - 2 * bias, 0.5 * at.mean.min()))
+        return FrontierResamples(self.points, np.stack(log_c, 1), np.stack(losses, 1) * np.exp(added_Bn))
+
+    def by_configurations(self) -> FrontierResamples:
+        """Frontiers of configurations drawn with replacement within each arm and rung; a rung with one stays."""
+        rng, log_c, losses = self.generator(3), [], []
+        for at in self.tried:
+            k = len(at.mean)
+            drawn = rng.integers(0, k, (self.n_resamples, k))
+            best = np.take_along_axis(drawn, at.mean[drawn].argmin(1)[:, None], 1)[:, 0]
+            log_c.append(at.log_compute[best])
+            losses.append(at.mean[best])
+        return FrontierResamples(self.points, np.stack(log_c, 1), np.stack(losses, 1))
+
+
+def draw_seeds(
+    runs: pd.DataFrame, n_resamples: int = 1000, seed: int = 0, max_epochs: float = 1.0, cluster: str | None = None
+) -> SeedDraws:
+    """Draw the noise of every run afresh; runs of several arms with one seed at one rung share what is common.
 
     Args:
         runs: as for `frontier`.
-        n_resamples: number B of resampled frontiers.
+        n_resamples: number B of resamples.
         seed: of the resampling.
+        cluster: runs that may have noise in common, in place of those of one seed at one rung: a column, such as the
+            training that several checkpoints are of, or "compute_bin".
     """
-    noise = seed_noise(runs, max_epochs)
-    if noise is None:
-        return None
-    table = configurations(runs, max_epochs)
-    rng = np.random.default_rng(seed)
-    factor = {arm: np.sqrt(nu / rng.chisquare(nu, n_resamples)) for arm, nu in noise.dof.items()}
-    points, log_c, losses = [], [], []
-    for (arm, rung), part in table.groupby(["arm", "rung"], sort=False):
-        mean, log_compute = part["loss"].to_numpy(float), np.log(part["compute"].to_numpy(float))
-        scale = np.exp(-noise.exponent * (log_compute - noise.log_c0))
-        drawn = scale * _mean_noise(noise.pools[arm], part["n_seeds"].to_numpy(int), n_resamples, rng)
-        bias = (mean + drawn).min(1).mean() - mean.min()
-        copies = mean + factor[arm][:, None] * drawn
-        best = copies.argmin(1)
-        points.append({"arm": arm, "rung": rung})
-        log_c.append(log_compute[best])
-        losses.append(
-            np.maximum(copies.min(1) - 2 * bias, 0.5 * mean.min())
-        )  # half the loss: keeps ln L finite at 1 or 2 dof
-    return FrontierResamples(pd.DataFrame(points), np.stack(log_c, 1), np.stack(losses, 1), noise, rng)
+    noise = seed_noise(runs, max_epochs, cluster)
+    rng = np.random.default_rng([seed, 0])
+    keys_of = _keys_of(runs, max_epochs, cluster)
+    together: dict[int, np.ndarray] = {}
+    points, tried, best_keys = [], [], []
+    for (arm, rung), tried_there in configurations(runs, max_epochs).groupby(["arm", "rung"], sort=False):
+        part = tried_there.nsmallest(MOST_TRIED, "loss") if len(tried_there) > MOST_TRIED else tried_there
+        mean, compute = part["loss"].to_numpy(float), part["compute"].to_numpy(float)
+        own = rng.standard_normal((n_resamples, len(part))) / np.sqrt(part["n_seeds"].to_numpy(float))
+        common = own.copy()  # where nothing is known to be in common
+        keys = [keys_of.get((arm, c), []) for c in part["configuration"]]
+        for k, of in enumerate(keys):
+            for key in of:
+                if key not in together:
+                    together[key] = rng.standard_normal(n_resamples)
+            if of:
+                common[:, k] = np.mean([together[key] for key in of], axis=0)
+        best = int(mean.argmin())
+        points.append({"arm": arm, "rung": rung, "compute": compute[best], "loss": mean[best]})
+        best_keys.append(set(keys[best]))
+        sd = noise.sd(str(arm), compute) if noise is not None else np.zeros(len(part))
+        tried.append(Tried(mean, np.log(compute), sd, own, common))
+    overlap = [[len(a & b) / np.sqrt(max(len(a), 1) * max(len(b), 1)) for b in best_keys] for a in best_keys]
+    common_nn = np.array(overlap)
+    np.fill_diagonal(common_nn, 1.0)
+    return SeedDraws(pd.DataFrame(points), tried, common_nn, noise, n_resamples, seed)
 
 
-def _mean_noise(pool: np.ndarray, n_seeds: np.ndarray, n_resamples: int, rng: np.random.Generator) -> np.ndarray:
-    """The mean of n_seeds resampled residuals, for each configuration: (B, configurations)."""
-    starts = np.concatenate([[0], np.cumsum(n_seeds)[:-1]])
-    drawn = pool[rng.integers(0, len(pool), (n_resamples, int(n_seeds.sum())))]
-    return np.add.reduceat(drawn, starts, axis=1) / n_seeds
+def _columns_of(points: pd.DataFrame, front: pd.DataFrame) -> np.ndarray:
+    known = pd.MultiIndex.from_frame(points[["arm", "rung"]])
+    return known.get_indexer(pd.MultiIndex.from_frame(front[["arm", "rung"]]))
+
+
+def _keys_of(runs: pd.DataFrame, max_epochs: float, cluster: str | None) -> dict[tuple[str, int], list[int]]:
+    """(arm, configuration) -> what its runs may have noise in common by."""
+    kept = usable_runs(runs, max_epochs)
+    keys = common_keys(kept, cluster)
+    found: dict[tuple[str, int], list[int]] = {}
+    if keys is not None:
+        for arm, configuration, key in zip(kept["arm"], kept["configuration"], keys, strict=True):
+            found.setdefault((arm, configuration), []).append(int(key))
+    return found
