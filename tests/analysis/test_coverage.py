@@ -26,7 +26,7 @@ def test_intervals_cover_in_a_few_studies(design):
 @pytest.mark.slow
 @pytest.mark.parametrize("design", DESIGNS)
 def test_nominal_95_percent_intervals_cover_92_to_98_percent(design):
-    """But for those that the design lists as too short or too long, with the reason; two errors of 400 studies apart."""
+    """But for those that the design lists as too short or too long; to two errors of 400 studies."""
     table = coverage([design], n_studies=400, first=20_000)
     error, cover, of = 2 * table["stderr"], table["coverage"], DESIGNS[design]
     known_short = [pair in of.short for pair in zip(table["quantity"], table["method"], strict=True)]
