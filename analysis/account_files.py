@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from algoprogress.analysis.accounting import FRONTIERS, Account, Entry, Frontier
+from algoprogress.analysis.accounting import Account, Entry
+from algoprogress.analysis.compute_frontier import FRONTIERS, Frontier
 from algoprogress.analysis.gain_curves import Gain, LawPair, Multiplier, PowerSum
 
 ENTRY = {"key", "innovation", "year", "group", "less", "interacts", "counted", "reference", "source", "protocol"}
@@ -72,7 +73,7 @@ def _from_toml(text: str, name: str) -> Account:
         frontier=Frontier(**frontier) if isinstance(frontier, dict) else named_frontier(frontier),
         reference=_one_of(found.get("reference", "new"), ("new", "old", "as published"), f"{name}: reference"),
         interaction=_one_of(rule.get("rule", "none"), ("none", "power"), f"{name}: the interaction rule"),
-        measured_together=None if together is None else Multiplier(together, **_interval(rule)),
+        measured_together=None if together is None else Multiplier(together, **_interval(rule))  # type: ignore[arg-type],
         since=float(found.get("since", 2012)),
         bases={base: tuple(of) for base, of in found.get("bases", {}).items()},
         description=found.get("description", ""),
@@ -94,8 +95,9 @@ def named_frontier(text: str) -> Frontier:
 
 
 def _law(name: str, spec: Mapping[str, Any]) -> PowerSum:
-    """L = E + sum A C^-a; or C = 1 / (c (L - E)^p) by inverse = [c, p]; or L(N, D) of Hoffmann et al. along an allocation:
-    N = k C^e by n_of_c = [k, e], or N = k (C/6)^e by n_of_nd = [k, e] with k "best" the best one; D = C / 6N.
+    """L = E + sum A C^-a; or C = 1 / (c (L - E)^p) by inverse = [c, p]; or L(N, D) of Hoffmann et al. along
+
+    an allocation, N = k C^e by n_of_c = [k, e], or N = k (C/6)^e by n_of_nd = [k, e] with k "best" the best one; D = C / 6N.
     """
     forms = {
         "A": {"E", "A", "a"},

@@ -1,8 +1,8 @@
 """What do many gains add up to? An account of algorithmic progress along a frontier of compute over the years.
 
 An account is data: entries, each an innovation with the year it was adopted and its gain (`gain_curves`), a frontier
-C(year), one reference convention, and a named rule for how gains combine. Nothing is multiplied as point estimates where
-something is uncertain: totals, shares and growth come from joint draws.
+C(year), one reference convention, and a named rule for how gains combine. Nothing is multiplied as point estimates
+where something is uncertain: totals, shares and growth come from joint draws.
 """
 
 import warnings
@@ -13,6 +13,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
+from algoprogress.analysis.compute_frontier import FRONTIERS, Frontier
 from algoprogress.analysis.gain_curves import Gain, Multiplier, Reference
 from algoprogress.analysis.warnings import AnalysisWarning, Extrapolation
 
@@ -42,41 +43,6 @@ class NoInterval(AnalysisWarning):
 
 class Crossing(AnalysisWarning):
     """The two laws of an entry cross within the frontier: on one side of it the new algorithm is worse."""
-
-
-@dataclass(frozen=True)
-class Frontier:
-    """C(year) = compute * growth^(year - at) in FLOP, between two years."""
-
-    compute: float
-    at: float
-    growth: float
-    first: float = 2012.0
-    last: float = 2030.0
-    name: str = ""
-
-    def __post_init__(self) -> None:
-        if not (self.compute > 0 and self.growth > 0):
-            raise ValueError(f"A frontier has compute and growth above 0, not {self.compute} and {self.growth}.")
-        if not self.first < self.last:
-            raise ValueError(f"A frontier's first year comes before its last, not {self.first} and {self.last}.")
-
-    def log_compute(self, year: float) -> float:
-        if not self.first <= year <= self.last:
-            raise ValueError(
-                f"The frontier{f' {self.name}' if self.name else ''} goes from {self.first:g} to {self.last:g}; {year:g} is "
-                "outside it: choose a year within, or a frontier that reaches it."
-            )
-        return float(np.log(self.compute) + (year - self.at) * np.log(self.growth))
-
-
-# growth of the training compute of frontier language models per year
-FRONTIERS = {
-    "gundlach2025": Frontier(1e16, 2013, 4.1, name="gundlach2025"),
-    # Sevilla and Roldán 2024: 4 to 5 times a year; the same anchor
-    "epoch2024_low": Frontier(1e16, 2013, 4.0, name="epoch2024_low"),
-    "epoch2024_high": Frontier(1e16, 2013, 5.0, name="epoch2024_high"),
-}
 
 
 @dataclass(frozen=True)
@@ -115,8 +81,8 @@ class Account:
 
     Args:
         reference: "new", "old", or "as published": each entry's own, which mixes conventions.
-        interaction: "none" multiplies; "power" raises each interacting multiplier to ln(measured) / ln(product), so that
-            their product is what was measured of them together (Gundlach et al. 2025).
+        interaction: "none" multiplies; "power" raises each interacting multiplier to ln(measured) / ln(product), so
+            that their product is what was measured of them together (Gundlach et al. 2025).
         measured_together: the CEG measured for all interacting entries at once, where the rule is "power".
         since: year from which growth is counted.
         bases: name -> keys of the entries that count when progress is measured against that algorithm.
@@ -202,7 +168,7 @@ class Account:
                         ),
                         strict=True,
                     )
-                )  # fmt: skip
+                )
             )
         table = pd.DataFrame(rows, columns=COLUMNS, index=pd.Index([e.key for e in entries], name="key"))
         self._warn(entries, log_c)
@@ -211,7 +177,7 @@ class Account:
     def total(
         self, year: float, compute: float | None = None, n: int = 4000, level: float = 0.95, seed: int = 0
     ) -> dict[str, Any]:
-        """Total gain, its groups, share of the logarithm of each group, growth per year and doubling time, at a year."""
+        """Total gain, groups and their shares of the logarithm, growth per year and doubling time, at a year."""
         log_c = self.frontier.log_compute(year) if compute is None else float(np.log(compute))
         entries = self._adopted(year)
         point = self._log_gains(entries, log_c)
@@ -314,8 +280,8 @@ class Account:
         if not np.isfinite(found).all():
             bad = [e.key for e, g in zip(entries, found, strict=True) if not np.isfinite(g)]
             raise ValueError(
-                f"{', '.join(bad)} has no gain at {np.exp(log_c):.3g} FLOP: it was not measured there, or one law never "
-                "reaches the other's loss; choose a compute within its range, or a law in place of a measured curve."
+                f"{', '.join(bad)} has no gain at {np.exp(log_c):.3g} FLOP: it was not measured there, or one law "
+                "never reaches the other's loss; choose a compute within its range, or a law in place of a measured curve."
             )
         return found
 
@@ -368,8 +334,8 @@ class Account:
         if far:
             worst = max(far, key=far.__getitem__)
             warnings.warn(
-                f"{self.name}: {len(far)} gains are extrapolated, {worst} by {far[worst]:.1f} decades of compute beyond what "
-                "was measured.",
+                f"{self.name}: {len(far)} gains are extrapolated, {worst} by {far[worst]:.1f} decades of compute "
+                "beyond what was measured.",
                 Extrapolation,
                 stacklevel=3,
             )
@@ -382,7 +348,7 @@ class Account:
             sign = sign[np.isfinite(sign) & (sign != 0)]
             if len(sign) and (sign != sign[0]).any():
                 warnings.warn(
-                    f"{self.name}: the laws of {e.key} cross within the frontier, so that its gain is below 1 at some computes.",
+                    f"{self.name}: the laws of {e.key} cross within the frontier: its gain is below 1 somewhere.",
                     Crossing,
                     stacklevel=3,
                 )
@@ -394,7 +360,7 @@ def _quantiles(values: np.ndarray, level: float) -> tuple[float, float]:
 
 
 def _doubling(rate: dict[str, float]) -> dict[str, float]:
-    """Months in which the gain doubles, from ln gain per year; a fast growth is a short time, so the ends change places."""
+    """Months in which the gain doubles, from ln gain per year; fast growth is a short time: the ends change places."""
     months = {k: float(12 * np.log(2) / v) if v > 0 else float("inf") for k, v in rate.items() if not np.isnan(v)}
     return {"value": months["value"], "low": months.get("high", np.nan), "high": months.get("low", np.nan)}
 

@@ -16,8 +16,14 @@ LOG_C_MAX = 200.0  # ln FLOP, 1e87: a law that does not reach a loss by then nev
 class Gain(Protocol):
     """ln CEG at ln compute, and the same for B draws of its uncertainty."""
 
-    measured: tuple[float, float] | None  # FLOP between which it was measured; None where compute plays no part
-    uncertain: bool  # whether draws differ
+    @property
+    def measured(self) -> tuple[float, float] | None:
+        """FLOP between which it was measured; None where compute plays no part."""
+
+    @property
+    def uncertain(self) -> bool:
+        """Whether draws differ."""
+        ...
 
     def log_gain(self, log_c: np.ndarray, reference: Reference) -> np.ndarray:
         """ln CEG (m,) at ln compute (m,) in FLOP, of the new or of the old algorithm."""
@@ -107,7 +113,7 @@ class PowerSum:
 
 @dataclass(frozen=True)
 class LawPair:
-    """CEG of a new law over an old one: C_old(L_new(C)) / C at the new algorithm's compute, C / C_new(L_old(C)) at the old's.
+    """CEG of a new law over an old one: C_old(L_new(C)) / C at the new one's compute, C / C_new(L_old(C)) at the old's.
 
     Args:
         old, new: the laws.

@@ -79,7 +79,7 @@ def accounting(
 
 
 def _flat(total: dict[str, Any]) -> dict[str, Any]:
-    """One level: total, total_low, total_high, the groups by name, log_share_GROUP, growth_per_year, doubling_months."""
+    """One level: total, total_low, total_high, groups by name, log_share_GROUP, growth_per_year, doubling_months."""
     flat: dict[str, Any] = {}
 
     def put(name: str, value: dict[str, float]) -> None:

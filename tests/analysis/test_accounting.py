@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 
 from algoprogress.analysis.account_files import account, protocols
-from algoprogress.analysis.accounting import Account, Crossing, Entry, Frontier, NoInterval
+from algoprogress.analysis.accounting import Account, Crossing, Entry, NoInterval
+from algoprogress.analysis.compute_frontier import Frontier
 from algoprogress.analysis.gain_curves import LawPair, MeasuredCurve, Multiplier, PowerSum
 from algoprogress.analysis.warnings import Extrapolation
 
@@ -144,7 +145,7 @@ class TestRefusals:
             Account("a", (entry(gain=pair),)).table(2020, n=0)
 
     def test_a_curve_read_where_it_was_not_measured(self):
-        with pytest.raises(ValueError, match="has no gain at .* FLOP: it was not measured there"):
+        with pytest.raises(ValueError, match=r"has no gain at .* FLOP: it was not measured there"):
             Account("a", (entry(gain=MeasuredCurve(np.log([1e12, 1e13]), np.zeros(2))),)).total(2020)
 
     def test_laws_of_which_one_never_reaches_the_other(self):
