@@ -73,7 +73,7 @@ def _from_toml(text: str, name: str) -> Account:
         frontier=Frontier(**frontier) if isinstance(frontier, dict) else named_frontier(frontier),
         reference=_one_of(found.get("reference", "new"), ("new", "old", "as published"), f"{name}: reference"),
         interaction=_one_of(rule.get("rule", "none"), ("none", "power"), f"{name}: the interaction rule"),
-        measured_together=None if together is None else Multiplier(together, **_interval(rule))  # type: ignore[arg-type],
+        measured_together=None if together is None else Multiplier(together, **_interval(rule)),  # type: ignore[arg-type]
         since=float(found.get("since", 2012)),
         bases={base: tuple(of) for base, of in found.get("bases", {}).items()},
         description=found.get("description", ""),
@@ -95,9 +95,10 @@ def named_frontier(text: str) -> Frontier:
 
 
 def _law(name: str, spec: Mapping[str, Any]) -> PowerSum:
-    """L = E + sum A C^-a; or C = 1 / (c (L - E)^p) by inverse = [c, p]; or L(N, D) of Hoffmann et al. along
+    """The law in compute of one of these forms.
 
-    an allocation, N = k C^e by n_of_c = [k, e], or N = k (C/6)^e by n_of_nd = [k, e] with k "best" the best one; D = C / 6N.
+    L = E + sum A C^-a; C = 1 / (c (L - E)^p) by inverse = [c, p]; or L(N, D) of Hoffmann et al. along an allocation with
+    D = C / 6N: N = k C^e by n_of_c = [k, e], or N = k (C/6)^e by n_of_nd = [k, e], the best one where k is "best".
     """
     forms = {
         "A": {"E", "A", "a"},

@@ -281,7 +281,7 @@ class Account:
             bad = [e.key for e, g in zip(entries, found, strict=True) if not np.isfinite(g)]
             raise ValueError(
                 f"{', '.join(bad)} has no gain at {np.exp(log_c):.3g} FLOP: it was not measured there, or one law "
-                "never reaches the other's loss; choose a compute within its range, or a law in place of a measured curve."
+                "never reaches the other's loss; choose a compute within its range, or a law in place of a curve."
             )
         return found
 
