@@ -97,8 +97,8 @@ def named_frontier(text: str) -> Frontier:
 def _law(name: str, spec: Mapping[str, Any]) -> PowerSum:
     """The law in compute of one of these forms.
 
-    L = E + sum A C^-a; C = 1 / (c (L - E)^p) by inverse = [c, p]; or L(N, D) of Hoffmann et al. along an allocation with
-    D = C / 6N: N = k C^e by n_of_c = [k, e], or N = k (C/6)^e by n_of_nd = [k, e], the best one where k is "best".
+    L = E + sum A C^-a; C = 1 / (c (L - E)^p) by inverse = [c, p]; or L(N, D) of Hoffmann et al. along an allocation
+    with D = C / 6N: N = k C^e by n_of_c = [k, e], or N = k (C/6)^e by n_of_nd = [k, e], the best one where k is "best".
     """
     forms = {
         "A": {"E", "A", "a"},
