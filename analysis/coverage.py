@@ -127,7 +127,7 @@ DESIGNS: dict[str, Design] = {
         SEEDS | {"shared": 0.8},
         clustered=True,
         short=LAW,
-        why_short="arms that share their noise say no more of the law than one does, and percentiles of six points are short",
+        why_short="arms with one noise say no more of the law than one does; percentiles of 6 points are short",
     ),
     "as thin as the demo": Design(FOUR, DEMO, **THIN),
     "as thin as the demo, noise common to a rung": Design(FOUR, DEMO | {"rung_noise": 0.02}, clustered=True, **THIN),
