@@ -20,19 +20,20 @@ def fitted_pair(fit: JointFit, arm: str, baseline: str | None = None) -> LawPair
     of = next((f for f in fit.fits if isinstance(f.law, PowerLaw)), None)
     if of is None or of.law is None:
         raise ValueError(f"No power law is fitted: {fit.first.note or 'none was asked for'}.")
+    fitted = of.law
     if unknown := [a for a in (arm, base) if a not in of.arms]:
         raise ValueError(f"There is no law of {', '.join(unknown)}; there are laws of {', '.join(of.arms)}.")
-    names = list(of.law.parameters)
+    names = list(fitted.parameters)
     at = [names.index(p) for p in ("E", "A", "alpha")]
 
     def law(name: str, theta: np.ndarray) -> PowerSum:
-        E, A, alpha = np.moveaxis(of.law.quantities(list(of.law.arms_).index(name), theta)[..., at], -1, 0)
+        E, A, alpha = np.moveaxis(fitted.quantities(list(fitted.arms_).index(name), theta)[..., at], -1, 0)
         return PowerSum(E, A[..., None], alpha[..., None])
 
     low = max(of.measured[a][0] for a in (arm, base))
     high = min(of.measured[a][1] for a in (arm, base))
     measured = (low, high) if low < high else None
-    theta, drawn = of.law.theta_, of.theta_BP
+    theta, drawn = fitted.theta_, of.theta_BP
     if drawn is None:
         return LawPair(law(base, theta), law(arm, theta), measured=measured)
     return LawPair(law(base, theta), law(arm, theta), law(base, drawn), law(arm, drawn), measured)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from algoprogress.analysis import fit_jointly
+from algoprogress.analysis.account_files import account, protocols
 from algoprogress.analysis.account_runs import fitted_pair, measured_curve
 from algoprogress.analysis.accounting import Account, Entry
 from algoprogress.analysis.compute_frontier import Frontier
@@ -67,3 +68,61 @@ def test_what_was_not_fitted_is_refused():
         fitted_pair(fit_jointly(runs, "lstm", "power", n_resamples=0), "newer")
     with pytest.raises(ValueError, match="No power law is fitted"):
         fitted_pair(fit_jointly(runs, "lstm", None, n_resamples=0), "modern")
+
+
+@pytest.fixture(scope="module")
+def fit():
+    runs = simulate_runs(WORLD, SIX, noise=0.02, sizes=(0,), rates=(0,), seed=1)
+    return fit_jointly(runs, "lstm", "power", n_resamples=50)
+
+
+class TestFiles:
+    text = """
+[[entries]]
+key = "a"
+innovation = "lstm -> modern"
+year = 2017
+study = "ladder"
+arm = "modern"
+"""
+
+    def written(self, tmp_path, more: str = "") -> str:
+        file = tmp_path / "mine.toml"
+        file.write_text(self.text + more)
+        return str(file)
+
+    def test_an_entry_is_a_gain_of_a_study(self, tmp_path, fit):
+        gain = account(self.written(tmp_path), {"ladder": fit}.__getitem__).total(2018, 1e12, n=50)["total"]
+        assert gain["low"] < gain["value"] < gain["high"]
+        measured = account(self.written(tmp_path, 'method = "interpolated"'), lambda study: fit)
+        with pytest.raises(ValueError, match=r"a has no gain at 1e\+15 FLOP: it was not measured there"):
+            measured.total(2018, 1e15)
+
+    @pytest.mark.parametrize(
+        ("more", "said"),
+        [
+            ("multiplier = 2", "leave out multiplier"),
+            ('method = "guess"', "method is one of law, interpolated, not 'guess'"),
+            ('method = "interpolated"\nover = "retro"', "over the study's baseline, lstm, not over retro"),
+            ('over = "rnn"', "no law of rnn"),
+        ],
+    )
+    def test_an_entry_that_is_wrong_is_told_so(self, tmp_path, fit, more, said):
+        with pytest.raises(ValueError, match=said):
+            account(self.written(tmp_path, more), lambda study: fit)
+
+    def test_a_study_needs_a_store(self, tmp_path):
+        with pytest.raises(ValueError, match="give the store"):
+            account(self.written(tmp_path))
+
+    def test_every_account_of_the_package_can_be_read(self, fit):
+        assert {"gundlach2025", "gundlach2025_consistent", "ours_laptop"} == set(protocols())
+        for name in protocols():
+            assert account(name, lambda study: fit).name == name
+
+    def test_our_own_account_is_of_the_arms_of_its_study(self, fit):
+        ours = account("ours_laptop", lambda study: fit)
+        at_hand = ours.against(2020, 1e12).set_index("base")["gain"]
+        total = ours.total(2024, 1e12, n=0)["total"]["value"]
+        assert at_hand["LSTM"] == pytest.approx(total, rel=1e-6)
+        assert at_hand["Transformer of 2017"] < total
