@@ -30,7 +30,7 @@ class Adafactor(OptimizerConfig):
 
     paper: ClassVar[str] = "Shazeer and Stern 2018"
     geometry: ClassVar[str] = "none (rank-one Adam)"
-    rates: ClassVar[tuple[float, ...]] = (0.025, 0.05, 0.1)
+    rates: ClassVar[tuple[float, ...]] = (0.0125, 0.025, 0.05)
 
     def build(self, model: nn.Module, learning_rate: float) -> AdafactorOptimizer:
         return AdafactorOptimizer(

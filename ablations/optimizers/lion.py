@@ -24,7 +24,7 @@ class Lion(OptimizerConfig):
 
     paper: ClassVar[str] = "Chen et al. 2023"
     geometry: ClassVar[str] = "l1→l∞ (sign)"
-    rates: ClassVar[tuple[float, ...]] = (0.0005, 0.001, 0.002)
+    rates: ClassVar[tuple[float, ...]] = (0.001, 0.002, 0.004)
 
     def build(self, model: nn.Module, learning_rate: float) -> LionOptimizer:
         groups = parameter_groups(model, self.weight_decay)

@@ -40,7 +40,7 @@ class Prodigy(OptimizerConfig):
 
     paper: ClassVar[str] = "Mishchenko and Defazio 2023"
     geometry: ClassVar[str] = "l1→l∞ (sign)"
-    rates: ClassVar[tuple[float, ...]] = (0.5, 1.0, 2.0)
+    rates: ClassVar[tuple[float, ...]] = (0.125, 0.25, 0.5)
 
     def build(self, model: nn.Module, learning_rate: float) -> ProdigyOptimizer:
         return ProdigyOptimizer(

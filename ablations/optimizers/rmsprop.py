@@ -25,7 +25,7 @@ class RMSprop(OptimizerConfig):
 
     paper: ClassVar[str] = "Tieleman and Hinton 2012"
     geometry: ClassVar[str] = "l1→l∞ (sign)"
-    rates: ClassVar[tuple[float, ...]] = (0.00125, 0.0025, 0.005)
+    rates: ClassVar[tuple[float, ...]] = (0.0025, 0.005, 0.01)
     decoupled: ClassVar[bool] = False
 
     def build(self, model: nn.Module, learning_rate: float) -> RMSpropOptimizer:

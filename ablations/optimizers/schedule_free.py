@@ -31,7 +31,7 @@ class ScheduleFreeAdamW(OptimizerConfig):
 
     paper: ClassVar[str] = "Defazio et al. 2024"
     geometry: ClassVar[str] = "l1→l∞ (sign)"
-    rates: ClassVar[tuple[float, ...]] = (0.005, 0.01, 0.02)
+    rates: ClassVar[tuple[float, ...]] = (0.01, 0.02, 0.04)
 
     def build(self, model: nn.Module, learning_rate: float) -> ScheduleFreeOptimizer:
         optimizer = ScheduleFreeOptimizer(

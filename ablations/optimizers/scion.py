@@ -43,7 +43,7 @@ class Scion(OptimizerConfig):
 
     paper: ClassVar[str] = "Pethick et al. 2025"
     geometry: ClassVar[str] = "RMS→RMS, sign"
-    rates: ClassVar[tuple[float, ...]] = (0.00025, 0.0005, 0.001)
+    rates: ClassVar[tuple[float, ...]] = (0.000125, 0.00025, 0.0005)
 
     def build(self, model: nn.Module, learning_rate: float) -> ScionOptimizer:
         groups = role_groups(model, self.weight_decay)

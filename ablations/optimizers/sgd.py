@@ -20,7 +20,7 @@ class SGD(OptimizerConfig):
 
     paper: ClassVar[str] = "Robbins and Monro 1951"
     geometry: ClassVar[str] = "Frobenius"
-    rates: ClassVar[tuple[float, ...]] = (0.25, 0.5, 1.0)
+    rates: ClassVar[tuple[float, ...]] = (1.0, 2.0, 4.0)
     decoupled: ClassVar[bool] = False
 
     def build(self, model: nn.Module, learning_rate: float) -> SGDOptimizer:

@@ -36,7 +36,7 @@ class SOAP(OptimizerConfig):
 
     paper: ClassVar[str] = "Vyas et al. 2024"
     geometry: ClassVar[str] = "sign, in the eigenbasis"
-    rates: ClassVar[tuple[float, ...]] = (0.0025, 0.005, 0.01)
+    rates: ClassVar[tuple[float, ...]] = (0.01, 0.02, 0.04)
 
     def build(self, model: nn.Module, learning_rate: float) -> SOAPOptimizer:
         return SOAPOptimizer(

@@ -34,7 +34,7 @@ class SophiaEF(OptimizerConfig):
 
     paper: ClassVar[str] = "Liu et al. 2023"
     geometry: ClassVar[str] = "none (clipped diagonal Newton)"
-    rates: ClassVar[tuple[float, ...]] = (0.001, 0.002, 0.004)
+    rates: ClassVar[tuple[float, ...]] = (0.0005, 0.001, 0.002)
 
     def build(self, model: nn.Module, learning_rate: float) -> SophiaOptimizer:
         return SophiaOptimizer(
