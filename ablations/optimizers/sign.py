@@ -20,7 +20,7 @@ class Sign(OptimizerConfig):
 
     paper: ClassVar[str] = "Bernstein et al. 2018"
     geometry: ClassVar[str] = "l1→l∞ (sign)"
-    rates: ClassVar[tuple[float, ...]] = (0.001, 0.002, 0.004)
+    rates: ClassVar[tuple[float, ...]] = (0.002, 0.004, 0.008)
 
     def build(self, model: nn.Module, learning_rate: float) -> SignumOptimizer:
         groups = parameter_groups(model, self.weight_decay)
