@@ -17,7 +17,7 @@ from algoprogress.ablations.optimizers.roles import Role
 
 @optimizers.register("prodigy")
 class Prodigy(OptimizerConfig):
-    """Mishchenko and Defazio 2023, algorithm 4. The learning rate is a factor on d; leave it near 1.
+    """Mishchenko and Defazio 2023, algorithm 4. The learning rate is a factor on d, 1 in the paper.
 
     r <- beta3 r + lr d^2 <g, W_0 - W> / d_0, s <- beta3 s + lr d^2 g / d_0, d_next = max(d, r / ||s||_1);
     m <- beta1 m + (1 - beta1) d g, v <- beta2 v + (1 - beta2) d^2 g^2; W <- W - lr d m / (sqrt(v) + d_next eps).
@@ -40,7 +40,7 @@ class Prodigy(OptimizerConfig):
 
     paper: ClassVar[str] = "Mishchenko and Defazio 2023"
     geometry: ClassVar[str] = "l1→l∞ (sign)"
-    rates: ClassVar[tuple[float, ...]] = (0.125, 0.25, 0.5)
+    rates: ClassVar[tuple[float, ...]] = (0.03125, 0.0625, 0.125)
 
     def build(self, model: nn.Module, learning_rate: float) -> ProdigyOptimizer:
         return ProdigyOptimizer(

@@ -35,7 +35,7 @@ class Shampoo(OptimizerConfig):
 
     paper: ClassVar[str] = "Gupta et al. 2018"
     geometry: ClassVar[str] = "spectral"
-    rates: ClassVar[tuple[float, ...]] = (0.08, 0.16, 0.32)
+    rates: ClassVar[tuple[float, ...]] = (0.04, 0.08, 0.16)
 
     def build(self, model: nn.Module, learning_rate: float) -> ShampooOptimizer:
         return ShampooOptimizer(
