@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 CONDITION = 1e10  # of the Hessian with unit diagonal: beyond, rounding of the data moves the estimate
 WIDE = 0.5  # of the lowest loss: an interval of E as wide as that says nothing
 LEVEL = 0.95  # of E_interval
+FAR = 4.0  # standard deviations below E that no noise explains
 TOGETHER = 0.99  # correlation of two log inputs above which their terms can hardly be told apart
 
 
@@ -74,11 +75,16 @@ def scaled_inverse(H: np.ndarray) -> tuple[np.ndarray, float]:
         return H, 1.0
     scale = np.sqrt(np.maximum(np.abs(np.diag(H)), 1e-300))
     H = H / np.outer(scale, scale)
-    if not np.isfinite(H).all():
+    try:
+        if not np.isfinite(H).all():
+            raise np.linalg.LinAlgError
+        eigenvalues, V = np.linalg.eigh(H)
+    except np.linalg.LinAlgError:  # beyond the range of numbers
         return np.full_like(H, np.nan), float("inf")
-    eigenvalues = np.linalg.eigvalsh(H)
     condition = float(eigenvalues[-1] / eigenvalues[0]) if eigenvalues[0] > 0 else float("inf")
-    return np.linalg.pinv(H, hermitian=True) / np.outer(scale, scale), condition
+    kept = np.abs(eigenvalues) > 1e-15 * np.abs(eigenvalues).max()
+    inverse = (V[:, kept] / eigenvalues[kept]) @ V[:, kept].T
+    return inverse / np.outer(scale, scale), condition
 
 
 def covariance(law: "Law", at_bound: np.ndarray, groups: np.ndarray | None = None, method: str | None = None) -> Any:
@@ -175,9 +181,11 @@ def doubts(law: "Law") -> list[str]:
     said += _doubts_of_design(law) + law.doubts()
     if any(label.startswith("E") for label in d.get("E_interval", {})):
         E = law.params_["E"].to_numpy()
-        below = [int((np.exp(law.y_[r] + law.log_l0_) < e).sum()) for r, e in zip(law.rows_, E, strict=True)]
-        if sum(below):
-            said.append(f"{sum(below)} of {d['n']} runs have a loss below E, which the law can not reach")
+        spread = FAR * 1.4826 * float(np.median(np.abs(residuals(law))))  # a normal one's, whatever the outliers
+        floor = [np.log(max(e, 1e-300)) - law.log_l0_ - spread for e in E]
+        below = sum(int((law.y_[r] < least).sum()) for r, least in zip(law.rows_, floor, strict=True))
+        if below:
+            said.append(f"{below} of {d['n']} runs have a loss far below E, which the law can not reach")
     return said
 
 
