@@ -4,13 +4,19 @@
 over the full T x T square (as the kernels' own counters do), and the LSTM's recurrence. `6n` and `6n_total` are the
 approximations 6 N and 6 N_total FLOP per token of Kaplan et al. 2020 and Hoffmann et al. 2022. A backward pass costs
 twice a forward pass. Embedding look-ups, norms, activations and the optimizer are not counted in any of them.
+
+The products by which a reparameterization forms the weights are matrix products of the model, so `standard` counts
+them, once for each step and so the less for each token the larger the batch; 6 N does not see them. N is the size of
+the model, in weights, whatever number of trained parameters stands for them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 
 from algoprogress.ablations.architectures import ArchitectureConfig
+from algoprogress.ablations.reparameterizations import ReparameterizationConfig, Shapes, linear_layers, shape
 
 BACKWARD = 2.0  # each product of the forward pass has two in the backward pass
 
@@ -42,6 +48,29 @@ CONVENTIONS: dict[str, Callable[[ArchitectureConfig, int, int], float]] = {
     "6n": _6n,
     "6n_total": _6n_total,
 }
+
+
+@lru_cache(maxsize=512)
+def linear_shapes(architecture: ArchitectureConfig, vocab_size: int, context: int) -> Shapes:
+    """The linear layers of a model but its output layer, from a model without memory: nothing is drawn."""
+    import torch
+
+    with torch.device("meta"):
+        model = architecture.build(vocab_size, context)
+    return {name: shape(layer) for name, layer in linear_layers(model).items()}
+
+
+def reparameterization_flop(
+    reparameterization: ReparameterizationConfig | None,
+    architecture: ArchitectureConfig,
+    vocab_size: int,
+    context: int,
+    convention: str = "standard",
+) -> float:
+    """FLOP of one training step by which a reparameterization forms the weights; 0 in the approximations by N."""
+    if reparameterization is None or convention != "standard":
+        return 0.0
+    return reparameterization.flop_per_step(linear_shapes(architecture, vocab_size, context))
 
 
 def flop_per_token(
