@@ -10,7 +10,6 @@ Where this differs from the paper: Q has no weight decay, which would pull R to 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
@@ -92,7 +91,7 @@ class POET(ReparameterizationConfig):
             setattr(model.get_submodule(parent), child, new.to(layer.weight.device))
 
     def after_step(self, model: nn.Module, optimizer: torch.optim.Optimizer, step: int) -> None:
-        layers = list(poet_layers(model))
+        layers = list(poet_layers(model).values())
         if self.rate != 1:
             for layer in layers:
                 _rescale(layer, self.rate)
@@ -103,7 +102,7 @@ class POET(ReparameterizationConfig):
             for layer in layers:
                 layer.merge()
                 for q, before in _rotated(layer):
-                    optimizer.state.pop(q, None)
+                    _forget(optimizer, q)
                     if before is not None:
                         before.zero_()
 
@@ -151,16 +150,32 @@ class POET(ReparameterizationConfig):
         return sum(K * N * b * (b - 1) // 2 for K, N, b in sides)
 
 
-def poet_layers(model: nn.Module) -> Iterator[POETLinear]:
-    """The reparameterized layers of a model, in its order."""
+def poet_layers(model: nn.Module) -> dict[str, POETLinear]:
+    """The reparameterized layers of a model by name, in its order."""
     from algoprogress.ablations.reparameterizations.poet_linear import POETLinear
 
-    return (module for module in model.modules() if isinstance(module, POETLinear))
+    return {name: module for name, module in model.named_modules() if isinstance(module, POETLinear)}
 
 
 def _rotated(layer: POETLinear) -> list[tuple[nn.Parameter, torch.Tensor | None]]:
     """Q of each side, and what it was before the step if that is kept."""
     return [(layer.Q_R, getattr(layer, "before_R", None)), (layer.Q_P, getattr(layer, "before_P", None))]
+
+
+def _forget(optimizer: torch.optim.Optimizer, q: nn.Parameter) -> None:
+    """Put the optimizer's state of one parameter back to where it starts.
+
+    Torch's own optimizers start at zero, and some fail where a parameter that they have seen has no state; others make
+    the state that they miss.
+    """
+    import torch
+
+    if not type(optimizer).__module__.startswith("torch.optim"):
+        optimizer.state.pop(q, None)
+        return
+    for value in optimizer.state.get(q, {}).values():
+        if isinstance(value, torch.Tensor):
+            value.zero_()
 
 
 def _rescale(layer: POETLinear, rate: float) -> None:

@@ -1,0 +1,141 @@
+"""Does POET do on a laptop what its paper says? Three questions, each a few dozen seconds to two minutes of one core.
+
+`python -m algoprogress.pipeline.probe_poet [spectrum] [merging] [phases]` prints the tables of docs/poet.md.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+from algoprogress.ablations.architectures.transformer import Transformer
+from algoprogress.ablations.reparameterizations.poet import POET
+from algoprogress.ablations.reparameterizations.poet_bs import POETBlockStochastic
+from algoprogress.ablations.reparameterizations.poet_fs import POETFullyStochastic
+from algoprogress.ablations.spec import Data, Evaluation, RunSpec
+from algoprogress.ablations.studies.demo import DATA, INIT, VALIDATION_TOKENS
+from algoprogress.analysis.phases import phases
+from algoprogress.pipeline.probe_spectrum import by_step, watch
+
+if TYPE_CHECKING:
+    from algoprogress.pipeline.data import Tokens
+
+STEPS, BATCH_TOKENS = 600, 512  # the batch of the study `demo` at 1e11 and 3e11 FLOP
+ADAMW_RATES = (0.005, 0.01, 0.02)  # each sweep has its best rate inside
+POET_RATES = (0.006, 0.012, 0.024)
+MERGES = (10, 50, 200)  # T_m
+PHASE_STEPS, PHASE_RATE, PHASE_LOOKS = 1200, 0.01, 25
+
+Rows = list[dict[str, Any]]
+
+
+def spec(data: Data, width: int, steps: int, rate: float, poet: POET | None) -> RunSpec:
+    """One layer of the demo's Transformer, with a feed-forward width that many blocks divide."""
+    return RunSpec(
+        architecture=Transformer.preset("modern", width=width, n_layers=1, ff_ratio=3, **INIT),
+        tokens=steps * BATCH_TOKENS,
+        batch_tokens=BATCH_TOKENS,
+        learning_rate=rate,
+        reparameterization=poet,
+        data=data,
+        evaluation=Evaluation(tokens=VALIDATION_TOKENS),
+    )
+
+
+def best(
+    tokens: Tokens, data: Data, rates: Iterable[float], poet: POET | None, width: int = 48, steps: int = STEPS
+) -> dict[str, Any]:
+    """The rate of least loss, with the spectrum of its weights at the start and at the end."""
+    found = []
+    for rate in rates:
+        one = spec(data, width, steps, rate, poet)
+        record, looks = watch(one, tokens, every=steps)
+        first, last = by_step(looks).iloc[0], by_step(looks).iloc[-1]
+        loss = record["loss"] if record["status"] == "done" else math.inf
+        found.append(
+            {
+                "learning_rate": rate,
+                "loss": round(loss, 3),
+                "entropy_start": round(first.svd_entropy, 4),
+                "entropy_end": round(last.svd_entropy, 4),
+                "largest_drift": float(f"{last.spectrum_drift:.2g}"),
+                "energy_start": round(first.hyperspherical_energy, 4),
+                "energy_end": round(last.hyperspherical_energy, 4),
+                "n_params_trained": one.n_params_trained,
+                "n_params_total": one.n_params_total,
+            }
+        )
+    return min(found, key=lambda row: row["loss"])
+
+
+def spectrum(tokens: Tokens, data: Data) -> Rows:
+    """Does POET keep the singular values that AdamW changes?"""
+    arms = {
+        "adamw": None,
+        "poet_bs, k = 3": POETBlockStochastic(block=16, merge_every=50),
+        "poet_bs, exact": POETBlockStochastic(block=16, merge_every=50, order=None),
+        "poet_fs, k = 3": POETFullyStochastic(fraction=0.5, merge_every=50),
+    }
+    return [{"arm": n} | best(tokens, data, POET_RATES if p else ADAMW_RATES, p) for n, p in arms.items()]
+
+
+def merging(tokens: Tokens, data: Data) -> Rows:
+    """Is merging every 10 steps worse than every 50?"""
+    rows = []
+    for merge_every in MERGES:
+        found = best(tokens, data, POET_RATES, POETBlockStochastic(block=16, merge_every=merge_every))
+        rows.append({"merge_every": merge_every} | {key: found[key] for key in ("learning_rate", "loss", "entropy_end")})
+    return rows
+
+
+def turning(tokens: Tokens, data: Data, order: int | None, steps: int = PHASE_STEPS) -> dict[str, Any]:
+    """A whole rotation on each side and no merge, as the paper's vector probing has it; its phases, or why none."""
+    poet = POETFullyStochastic(fraction=1.0, merge_every=10 * steps, order=order)
+    record, looks = watch(spec(data, 32, steps, PHASE_RATE, poet), tokens, every=steps // PHASE_LOOKS)
+    means = by_step(looks)
+    row = {
+        "order": "exact" if order is None else str(order),
+        "loss": round(record["loss"], 3),
+        "cosine_end": round(means.cosine.iloc[-1], 3),
+        "largest_drift": float(f"{means.spectrum_drift.iloc[-1]:.2g}"),
+    }
+    try:
+        found = phases(means.step, means.cosine, means.turn)
+    except ValueError as none:
+        return row | {"settled": None, "at_rest": None, "cone": None, "note": str(none)}
+    return row | {"settled": found.settled, "at_rest": found.at_rest, "cone": round(found.cone, 3), "note": ""}
+
+
+def phase_dates(tokens: Tokens, data: Data) -> Rows:
+    """When does a rotation settle on a cone, and when does it come to rest?"""
+    return [turning(tokens, data, order) for order in (3, None)]
+
+
+QUESTIONS: dict[str, Callable[[Tokens, Data], Rows]] = {
+    "spectrum": spectrum,
+    "merging": merging,
+    "phases": phase_dates,
+}
+
+
+def main(asked: list[str]) -> None:
+    from algoprogress.pipeline.data import default_corpus, open_tokens, resolve
+    from algoprogress.pipeline.device import prepare
+    from algoprogress.pipeline.output import emit, note
+
+    for name in asked:
+        if name not in QUESTIONS:
+            raise SystemExit(f"unknown question {name!r}; known: {', '.join(QUESTIONS)}")
+    prepare("cpu")
+    corpus = resolve(default_corpus(note))
+    tokens = open_tokens(corpus.name, corpus.sha256, DATA.tokenizer)
+    data = DATA.model_copy(update={"corpus": corpus.name, "corpus_sha256": corpus.sha256})
+    for name in asked or QUESTIONS:
+        print(QUESTIONS[name].__doc__)
+        emit(QUESTIONS[name](tokens, data), False)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
