@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
+from algoprogress.ablations.accounting import linear_shapes
 from algoprogress.ablations.architectures.transformer import Transformer
 from algoprogress.ablations.reparameterizations.poet import POET
 from algoprogress.ablations.reparameterizations.poet_bs import POETBlockStochastic
@@ -65,9 +66,18 @@ def best(
                 "energy_end": round(last.hyperspherical_energy, 4),
                 "n_params_trained": one.n_params_trained,
                 "n_params_total": one.n_params_total,
+                "kept_with_adam": kept_with_adam(one),
             }
         )
     return min(found, key=lambda row: row["loss"])
+
+
+def kept_with_adam(one: RunSpec) -> int:
+    """Numbers kept from step to step for the linear layers but the output layer: weights or W0 and Q, and moments."""
+    shapes = linear_shapes(one.architecture, one.data.vocab_size, one.data.context)
+    if isinstance(one.reparameterization, POET):
+        return one.reparameterization.n_kept_with_adam(shapes)
+    return sum(3 * m * n * stacked for m, n, stacked in shapes.values())
 
 
 def spectrum(tokens: Tokens, data: Data) -> Rows:
@@ -86,7 +96,9 @@ def merging(tokens: Tokens, data: Data) -> Rows:
     rows = []
     for merge_every in MERGES:
         found = best(tokens, data, POET_RATES, POETBlockStochastic(block=16, merge_every=merge_every))
-        rows.append({"merge_every": merge_every} | {key: found[key] for key in ("learning_rate", "loss", "entropy_end")})
+        rows.append(
+            {"merge_every": merge_every} | {key: found[key] for key in ("learning_rate", "loss", "entropy_end")}
+        )
     return rows
 
 

@@ -67,7 +67,7 @@ class Watch(ReparameterizationConfig):
     def _look(self, model: nn.Module, step: int) -> None:
         rows = []
         for name, W in weights(model):
-            s = np.linalg.svd(W, compute_uv=False)
+            s: Matrix = np.linalg.svd(W, compute_uv=False).astype(np.float64)
             rows.append(
                 {
                     "matrix": name,

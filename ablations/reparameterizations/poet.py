@@ -109,13 +109,14 @@ class POET(ReparameterizationConfig):
     def _warn_of_large_Q(self, layers: list[POETLinear], step: int) -> None:
         import torch
 
-        if self.order is None:
+        if self.order is None or layers[0].warned:
             return  # the exact map is orthogonal for every Q
         if max(float(cayley.spectral_norm_bound(q.detach()).max()) for x in layers for q in (x.Q_R, x.Q_P)) < LARGEST_Q:
             return
         with torch.no_grad():
             largest = max(float(torch.linalg.matrix_norm(Q, 2).max()) for x in layers for Q in x.skew())
         if largest > LARGEST_Q:
+            layers[0].warned = True
             warnings.warn(
                 f"||Q||_2 is {largest:.3g} after step {step + 1}, above {LARGEST_Q}: the Cayley-Neumann series of "
                 f"order {self.order} no longer keeps the singular values. Lower the learning rate or merge_every "
@@ -148,6 +149,15 @@ class POET(ReparameterizationConfig):
     def n_trained(self, layers: Shapes) -> int:
         sides = [(K, *self.blocks(d)) for m, n, K in layers.values() for d in (m, n)]
         return sum(K * N * b * (b - 1) // 2 for K, N, b in sides)
+
+    def n_kept_with_adam(self, layers: Shapes) -> int:
+        """Numbers kept from step to step for these layers: W0, Q and Adam's two moments of Q; 3 m n without POET.
+
+        For one m x n weight m n + 1.5 (m + n) (b - 1) with block stochastic sampling, and m n + 3 b (b - 1) with fully
+        stochastic sampling of b coordinates on each side: Qiu et al. 2025, table 1. A step also forms R W0 P and its
+        gradient, as the plain model forms the gradient of its weight; `rate` keeps one more Q.
+        """
+        return sum(m * n * K for m, n, K in layers.values()) + (3 + (self.rate != 1)) * self.n_trained(layers)
 
 
 def poet_layers(model: nn.Module) -> dict[str, POETLinear]:

@@ -71,6 +71,7 @@ class POETLinear(nn.Module):
         (self.N_R, self.b_R), (self.N_P, self.b_P) = blocks_R, blocks_P
         self.order = order
         self.bias = bias
+        self.warned = False  # of a large Q, once for a model
         self.Q_R = nn.Parameter(W.new_zeros(self.K * self.N_R, self.b_R * (self.b_R - 1) // 2))
         self.Q_P = nn.Parameter(W.new_zeros(self.K * self.N_P, self.b_P * (self.b_P - 1) // 2))
         self.register_buffer("above_R", above_diagonal(self.b_R), persistent=False)

@@ -1,6 +1,7 @@
 """The recipe of POET: what it counts, what it refuses, and what the paper publishes of it."""
 
 import copy
+import warnings
 
 import pytest
 import torch
@@ -121,6 +122,26 @@ def test_a_run_knows_how_many_parameters_it_trains(name):
         == one.model_copy(update={"reparameterization": None}).n_params_trained
     )
     assert one.n_params == spec(architecture=RETRO).n_params
+
+
+def test_memory_is_that_of_the_papers_table_1():
+    one = {"w": (64, 32, 1)}
+    assert POETBlockStochastic(block=8).n_kept_with_adam(one) == 64 * 32 + 1.5 * (64 + 32) * (8 - 1)
+    assert POETFullyStochastic(fraction=0.5).n_kept_with_adam({"w": (64, 64, 1)}) == 64 * 64 + 3 * 32 * (32 - 1)
+
+
+@samplings
+@pytest.mark.parametrize("rate", [1.0, 0.5])
+def test_memory_is_what_a_model_and_its_optimizer_keep(sampling, rate):
+    poet = sampling.model_copy(update={"rate": rate})
+    model = build(poet)
+    optimizer = AdamW().build(model, 0.01)
+    train(model, poet, optimizer, 1)
+    kept = 0
+    for layer in poet_layers(model).values():
+        kept += sum(t.numel() for t in layer.state_dict().values() if t.is_floating_point())
+        kept += sum(t.numel() for q in (layer.Q_R, layer.Q_P) for t in optimizer.state[q].values() if t.ndim)
+    assert kept == poet.n_kept_with_adam(linear_shapes(MODEL, V, T))
 
 
 @samplings
@@ -244,6 +265,11 @@ def big(order: int | None) -> tuple[POET, nn.Module, torch.optim.Optimizer]:
 def test_a_rotation_that_the_series_cannot_follow_is_warned_of_before_it_is_merged():
     poet, model, optimizer = big(3)
     with pytest.warns(SpectrumWarning, match=r"\|\|Q\|\|_2 is 0.95 after step 3, above 0.9.*merge_every \(3\)"):
+        train(model, poet, optimizer, 3)
+    with torch.no_grad():
+        next(iter(poet_layers(model).values())).Q_P[0, 0] = 0.95
+    with warnings.catch_warnings():  # once for a model
+        warnings.simplefilter("error")
         train(model, poet, optimizer, 3)
 
 
