@@ -19,6 +19,7 @@ from algoprogress.ablations.spec import Data, Evaluation, RunSpec
 from algoprogress.ablations.studies.demo import DATA, INIT, VALIDATION_TOKENS
 from algoprogress.analysis.phases import phases
 from algoprogress.pipeline.probe_spectrum import by_step, watch
+from algoprogress.pipeline.trainer import train
 
 if TYPE_CHECKING:
     from algoprogress.pipeline.data import Tokens
@@ -27,6 +28,7 @@ STEPS, BATCH_TOKENS = 600, 512  # the batch of the study `demo` at 1e11 and 3e11
 ADAMW_RATES = (0.005, 0.01, 0.02)  # each sweep has its best rate inside
 POET_RATES = (0.006, 0.012, 0.024)
 MERGES = (10, 50, 200)  # T_m
+SEEDS = 3  # of the best rate, where two losses are close
 PHASE_STEPS, PHASE_RATE, PHASE_LOOKS = 1200, 0.01, 25
 
 Rows = list[dict[str, Any]]
@@ -95,9 +97,21 @@ def merging(tokens: Tokens, data: Data) -> Rows:
     """Is merging every 10 steps worse than every 50?"""
     rows = []
     for merge_every in MERGES:
-        found = best(tokens, data, POET_RATES, POETBlockStochastic(block=16, merge_every=merge_every))
+        poet = POETBlockStochastic(block=16, merge_every=merge_every)
+        found = best(tokens, data, POET_RATES, poet)
+        again = [
+            train(spec(data, 48, STEPS, found["learning_rate"], poet).model_copy(update={"seed": seed}), tokens)
+            for seed in range(1, SEEDS)
+        ]
+        losses = [found["loss"], *(round(run.record["loss"], 3) for run in again)]
         rows.append(
-            {"merge_every": merge_every} | {key: found[key] for key in ("learning_rate", "loss", "entropy_end")}
+            {
+                "merge_every": merge_every,
+                "learning_rate": found["learning_rate"],
+                "loss": round(sum(losses) / SEEDS, 3),
+                "of_seeds": " ".join(map(str, losses)),
+                "entropy_end": found["entropy_end"],
+            }
         )
     return rows
 
