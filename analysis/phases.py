@@ -1,6 +1,6 @@
 """When does a learned rotation leave its start, settle on a cone around it, and come to rest? Three phases, dated.
 
-Qiu et al. 2025, section 5.3, follow cos(v, R v) for random v through a training without resampling and find: a search
+Qiu et al. 2025 follow cos(v, R v) for random v through a training without resampling and find: a search
 in which it falls from 1 (I), a long stretch on a cone, where R still turns but v keeps its angle to R v (II), and a
 final adjustment, where R hardly turns (III). They read the dates off a figure; the two rules here are ours.
 """

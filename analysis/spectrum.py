@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 def svd_entropy(singular_values: ArrayLike) -> float:
     """H = -(1 / log r) sum p_i log p_i with p_i = s_i^2 / sum s_j^2: 1 for equal singular values, 0 for rank one.
 
-    Alter et al. 2000, equation 5; Qiu et al. 2025 follow it through a training.
+    Alter et al. 2000; Qiu et al. 2025 follow it through a training.
 
     Args:
         singular_values: r of them, 2 or more, not all zero.

@@ -24,12 +24,12 @@ from algoprogress.pipeline.trainer import train
 if TYPE_CHECKING:
     from algoprogress.pipeline.data import Tokens
 
-STEPS, BATCH_TOKENS = 600, 512  # the batch of the study `demo` at 1e11 and 3e11 FLOP
+WIDTH, STEPS, BATCH_TOKENS = 48, 600, 512  # the batch of the study `demo` at 1e11 and 3e11 FLOP
 ADAMW_RATES = (0.005, 0.01, 0.02)  # each sweep has its best rate inside
 POET_RATES = (0.006, 0.012, 0.024)
 MERGES = (10, 50, 200)  # T_m
 SEEDS = 3  # of the best rate, where two losses are close
-PHASE_STEPS, PHASE_RATE, PHASE_LOOKS = 1200, 0.01, 25
+PHASE_WIDTH, PHASE_STEPS, PHASE_RATE, PHASE_LOOKS = 32, 1200, 0.01, 25
 
 Rows = list[dict[str, Any]]
 
@@ -47,14 +47,12 @@ def spec(data: Data, width: int, steps: int, rate: float, poet: POET | None) -> 
     )
 
 
-def best(
-    tokens: Tokens, data: Data, rates: Iterable[float], poet: POET | None, width: int = 48, steps: int = STEPS
-) -> dict[str, Any]:
+def best(tokens: Tokens, data: Data, rates: Iterable[float], poet: POET | None) -> dict[str, Any]:
     """The rate of least loss, with the spectrum of its weights at the start and at the end."""
     found = []
     for rate in rates:
-        one = spec(data, width, steps, rate, poet)
-        record, looks = watch(one, tokens, every=steps)
+        one = spec(data, WIDTH, STEPS, rate, poet)
+        record, looks = watch(one, tokens, every=STEPS)
         first, last = by_step(looks).iloc[0], by_step(looks).iloc[-1]
         loss = record["loss"] if record["status"] == "done" else math.inf
         found.append(
@@ -100,7 +98,7 @@ def merging(tokens: Tokens, data: Data) -> Rows:
         poet = POETBlockStochastic(block=16, merge_every=merge_every)
         found = best(tokens, data, POET_RATES, poet)
         again = [
-            train(spec(data, 48, STEPS, found["learning_rate"], poet).model_copy(update={"seed": seed}), tokens)
+            train(spec(data, WIDTH, STEPS, found["learning_rate"], poet).model_copy(update={"seed": seed}), tokens)
             for seed in range(1, SEEDS)
         ]
         losses = [found["loss"], *(round(run.record["loss"], 3) for run in again)]
@@ -116,10 +114,12 @@ def merging(tokens: Tokens, data: Data) -> Rows:
     return rows
 
 
-def turning(tokens: Tokens, data: Data, order: int | None, steps: int = PHASE_STEPS) -> dict[str, Any]:
+def turning(tokens: Tokens, data: Data, order: int | None) -> dict[str, Any]:
     """A whole rotation on each side and no merge, as the paper's vector probing has it; its phases, or why none."""
-    poet = POETFullyStochastic(fraction=1.0, merge_every=10 * steps, order=order)
-    record, looks = watch(spec(data, 32, steps, PHASE_RATE, poet), tokens, every=steps // PHASE_LOOKS)
+    poet = POETFullyStochastic(fraction=1.0, merge_every=10 * PHASE_STEPS, order=order)
+    record, looks = watch(
+        spec(data, PHASE_WIDTH, PHASE_STEPS, PHASE_RATE, poet), tokens, every=PHASE_STEPS // PHASE_LOOKS
+    )
     means = by_step(looks)
     row = {
         "order": "exact" if order is None else str(order),

@@ -3,7 +3,7 @@
     R = (I + Q) (I - Q)^-1,    R_k = (I + Q) (I + Q + ... + Q^k) = R (I - Q^(k+1)),    Q^T = -Q.
 
 With eigenvalues +-i t of Q the singular values of R_k are |1 - (i t)^(k+1)|: 1 - t^4 for k = 3, and for even k the much
-closer sqrt(1 + t^(2k+2)). The series says nothing at t >= 1. Qiu et al. 2025, section 3.
+closer sqrt(1 + t^(2k+2)). The series says nothing at t >= 1. Qiu et al. 2025.
 
 Shapes: N matrices, b rows and columns, c = b (b - 1) / 2 entries above the diagonal.
 """

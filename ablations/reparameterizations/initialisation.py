@@ -24,13 +24,13 @@ def xavier(m: int, n: int, dtype: torch.dtype = torch.float32) -> Tensor:
 
 
 def normalized(m: int, n: int, dtype: torch.dtype = torch.float32) -> Tensor:
-    """A Gaussian matrix whose rows are scaled to norm 1: Qiu et al. 2025, section 3.4."""
+    """A Gaussian matrix whose rows are scaled to norm 1: Qiu et al. 2025."""
     gaussian = torch.randn(m, n, dtype=dtype)
     return gaussian / gaussian.norm(dim=1, keepdim=True)
 
 
 def uniform_spectrum(m: int, n: int, dtype: torch.dtype = torch.float32) -> Tensor:
-    """A Gaussian matrix whose singular values are all set to 1, U V^T: Qiu et al. 2025, section 3.4."""
+    """A Gaussian matrix whose singular values are all set to 1, U V^T: Qiu et al. 2025."""
     U, _, Vt = torch.linalg.svd(torch.randn(m, n, dtype=torch.float64), full_matrices=False)
     return (U @ Vt).to(dtype)
 

@@ -6,8 +6,9 @@ import torch
 
 from algoprogress.ablations.reparameterizations import reparameterizations
 from algoprogress.ablations.reparameterizations.poet import poet_layers
-from algoprogress.pipeline import checkpoint
+from algoprogress.pipeline import checkpoint, probe_poet
 from algoprogress.pipeline.bench_poet import InputCentric
+from algoprogress.pipeline.plan import _shape
 from algoprogress.pipeline.probe_spectrum import by_step, rotations, watch, weights
 from algoprogress.pipeline.trainer import build, train
 
@@ -108,6 +109,28 @@ def test_the_input_centric_peer_of_the_benchmark_computes_the_same(make_spec, na
                 q.normal_(std=0.1)
         x = torch.randn(3, 5, layer.n, dtype=torch.float64)
         torch.testing.assert_close(InputCentric(layer)(x), layer(x), rtol=0, atol=1e-12)
+
+
+def test_the_plan_measures_a_reparameterized_shape_of_run_on_its_own(make_spec):
+    plain, turned = _shape(make_spec()), _shape(make_spec(reparameterization="poet_bs"))
+    assert "reparameterization" not in plain  # what was measured before there was one stays known
+    assert turned != plain
+
+
+@pytest.mark.filterwarnings("ignore::algoprogress.ablations.reparameterizations.poet.SpectrumWarning")
+def test_the_questions_of_the_probe_are_answered_on_any_corpus(make_spec, tokens, monkeypatch):
+    for name, value in {"STEPS": 20, "ADAMW_RATES": (0.01,), "POET_RATES": (0.01,), "MERGES": (5,)}.items():
+        monkeypatch.setattr(probe_poet, name, value)
+    monkeypatch.setattr(probe_poet, "PHASE_STEPS", 25)
+    data = make_spec().data
+    adamw, *turned = probe_poet.spectrum(tokens, data)
+    assert all(row["kept_with_adam"] < adamw["kept_with_adam"] for row in turned)
+    assert all(row["n_params_trained"] < adamw["n_params_trained"] == row["n_params_total"] for row in turned)
+    (merged,) = probe_poet.merging(tokens, data)
+    assert len(merged["of_seeds"].split()) == probe_poet.SEEDS
+    for row in probe_poet.phase_dates(tokens, data):
+        assert (row["settled"] is None) == bool(row["note"])
+        assert row["cosine_end"] < 1
 
 
 def test_each_stacked_weight_is_seen_alone_and_as_the_model_uses_it(make_spec):
