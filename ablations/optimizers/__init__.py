@@ -33,6 +33,17 @@ class OptimizerConfig(Config):
     rates: ClassVar[tuple[float, ...]]
     decoupled: ClassVar[bool] = True  # decay W <- (1 - lr decay) W apart from the step; else added to the gradient
 
+    def hyperparameters(self) -> dict[str, Any]:
+        """Keyword arguments of the live optimizer: the recipe's own numbers and choices, how decay acts, and clipping.
+
+        A field that is a recipe itself, as the geometry of a role is, belongs to the groups of parameters.
+        """
+        own = {
+            name: getattr(self, name) for name in type(self).model_fields if name not in OptimizerConfig.model_fields
+        }
+        numbers = {name: value for name, value in own.items() if not isinstance(value, Config)}
+        return numbers | {"decoupled": self.decoupled, "clipping": self.clipping}
+
     def build(self, model: nn.Module, learning_rate: float) -> torch.optim.Optimizer:
         """The live optimizer over all trainable parameters, decay on matrices alone."""
         raise NotImplementedError

@@ -28,7 +28,7 @@ class Lion(OptimizerConfig):
 
     def build(self, model: nn.Module, learning_rate: float) -> LionOptimizer:
         groups = parameter_groups(model, self.weight_decay)
-        return LionOptimizer(groups, learning_rate, clipping=self.clipping, beta1=self.beta1, beta2=self.beta2)
+        return LionOptimizer(groups, learning_rate, **self.hyperparameters())
 
     def cost(self, shape: tuple[int, ...], role: Role) -> Cost:
         return per_element(shape, state=1, flop=9)  # two means 3 each, sign, rate, difference

@@ -43,19 +43,9 @@ class Prodigy(OptimizerConfig):
     rates: ClassVar[tuple[float, ...]] = (0.03125, 0.0625, 0.125)
 
     def build(self, model: nn.Module, learning_rate: float) -> ProdigyOptimizer:
-        return ProdigyOptimizer(
-            parameter_groups(model, self.weight_decay),
-            learning_rate,
-            clipping=self.clipping,
-            beta1=self.beta1,
-            beta2=self.beta2,
-            beta3=math.sqrt(self.beta2) if self.beta3 is None else self.beta3,
-            eps=self.eps,
-            d0=self.d0,
-            d_coef=self.d_coef,
-            bias_correction=self.bias_correction,
-            index=self.index,
-        )
+        groups = parameter_groups(model, self.weight_decay)
+        beta3 = math.sqrt(self.beta2) if self.beta3 is None else self.beta3
+        return ProdigyOptimizer(groups, learning_rate, **self.hyperparameters() | {"beta3": beta3})
 
     def cost(self, shape: tuple[int, ...], role: Role) -> Cost:
         # m 3, v 4, root, eps, quotient, rate, difference; W_0 - W, its product with g 2, s 3, ||s||_1 2

@@ -29,15 +29,8 @@ class RMSprop(OptimizerConfig):
     decoupled: ClassVar[bool] = False
 
     def build(self, model: nn.Module, learning_rate: float) -> RMSpropOptimizer:
-        return RMSpropOptimizer(
-            parameter_groups(model, self.weight_decay),
-            learning_rate,
-            decoupled=self.decoupled,
-            clipping=self.clipping,
-            alpha=self.alpha,
-            eps=self.eps,
-            momentum=self.momentum,
-        )
+        groups = parameter_groups(model, self.weight_decay)
+        return RMSpropOptimizer(groups, learning_rate, **self.hyperparameters())
 
     def cost(self, shape: tuple[int, ...], role: Role) -> Cost:
         # v 4, root, eps, quotient, rate, difference; the heavy ball 2

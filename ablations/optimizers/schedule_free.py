@@ -34,14 +34,8 @@ class ScheduleFreeAdamW(OptimizerConfig):
     rates: ClassVar[tuple[float, ...]] = (0.01, 0.02, 0.04)
 
     def build(self, model: nn.Module, learning_rate: float) -> ScheduleFreeOptimizer:
-        optimizer = ScheduleFreeOptimizer(
-            parameter_groups(model, self.weight_decay),
-            learning_rate,
-            clipping=self.clipping,
-            beta1=self.beta1,
-            beta2=self.beta2,
-            eps=self.eps,
-        )
+        groups = parameter_groups(model, self.weight_decay)
+        optimizer = ScheduleFreeOptimizer(groups, learning_rate, **self.hyperparameters())
         _evaluate_the_average(model, optimizer)
         return optimizer
 

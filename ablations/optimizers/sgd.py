@@ -25,7 +25,7 @@ class SGD(OptimizerConfig):
 
     def build(self, model: nn.Module, learning_rate: float) -> SGDOptimizer:
         groups = parameter_groups(model, self.weight_decay)
-        return SGDOptimizer(groups, learning_rate, decoupled=self.decoupled, clipping=self.clipping)
+        return SGDOptimizer(groups, learning_rate, **self.hyperparameters())
 
     def cost(self, shape: tuple[int, ...], role: Role) -> Cost:
         return per_element(shape, state=0, flop=2)

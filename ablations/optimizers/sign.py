@@ -24,7 +24,7 @@ class Sign(OptimizerConfig):
 
     def build(self, model: nn.Module, learning_rate: float) -> SignumOptimizer:
         groups = parameter_groups(model, self.weight_decay)
-        return SignumOptimizer(groups, learning_rate, clipping=self.clipping, beta=0.0)
+        return SignumOptimizer(groups, learning_rate, **self.hyperparameters(), beta=0.0)
 
     def cost(self, shape: tuple[int, ...], role: Role) -> Cost:
         return per_element(shape, state=0, flop=3)

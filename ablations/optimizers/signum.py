@@ -27,7 +27,7 @@ class Signum(OptimizerConfig):
 
     def build(self, model: nn.Module, learning_rate: float) -> SignumOptimizer:
         groups = parameter_groups(model, self.weight_decay)
-        return SignumOptimizer(groups, learning_rate, clipping=self.clipping, beta=self.beta)
+        return SignumOptimizer(groups, learning_rate, **self.hyperparameters())
 
     def cost(self, shape: tuple[int, ...], role: Role) -> Cost:
         kept = bool(self.beta)
