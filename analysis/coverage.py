@@ -261,7 +261,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--first", type=int, default=0, help="seed of the first")
     parser.add_argument("--resamples", type=int, default=200, help="behind each interval")
     parser.add_argument("--design", action="append", help="one or several of: " + ", ".join(DESIGNS))
-    parser.add_argument("--figure", type=Path, help="file to draw to")
+    parser.add_argument("--figure", type=Path, help="to draw to, as PNG and SVG")
     given = parser.parse_args(arguments)
 
     def note(name: str) -> None:
@@ -273,9 +273,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.error(str(error))
     print(table.round(3).to_string(index=False))
     if given.figure is not None:
-        from algoprogress.analysis.figures import draw
+        from algoprogress.analysis.figures import draw, save
 
-        draw(plot_coverage, table).savefig(given.figure)
+        save(draw(plot_coverage, table), given.figure)
 
 
 if __name__ == "__main__":
