@@ -141,8 +141,13 @@ class RunSpec(Config):
 
     def flop(self, convention: str = "standard", optimizer: bool = False) -> float:
         """FLOP of the training, evaluation not counted; with `optimizer`, that of the optimizer's steps added."""
-        steps = self._optimizer_cost.flop * self.steps if optimizer else 0.0
+        steps = self.optimizer_flop_per_step * self.steps if optimizer else 0.0
         return self.flop_per_token(convention) * self.tokens + steps
+
+    @property
+    def optimizer_flop_per_step(self) -> float:
+        """FLOP of one step of the optimizer, by the rules of `optimizers.costs`."""
+        return self._optimizer_cost.flop
 
     @property
     def optimizer_bytes(self) -> int:
