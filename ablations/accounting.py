@@ -119,8 +119,9 @@ def optimizer_cost(
 
     with torch.device("meta"):
         model = architecture.build(vocab_size, context)
-        for name, layer in linear_layers(model).items() if reparameterization else ():
-            stand_in = nn.ParameterList([torch.empty(s) for s in reparameterization.trained_shapes(*shape(layer))])
-            stand_in.register_parameter("bias", layer.bias)
-            model.set_submodule(name, stand_in)
+        if reparameterization is not None:
+            for name, layer in linear_layers(model).items():
+                stand_in = nn.ParameterList([torch.empty(s) for s in reparameterization.trained_shapes(*shape(layer))])
+                stand_in.register_parameter("bias", layer.bias)
+                model.set_submodule(name, stand_in)
         return optimizer.total_cost(model)
