@@ -8,9 +8,10 @@ one batch have a fault in common). The covariance of the log losses of frontier 
 
 with D what the repeats' own scale gives, K the seeds (or clusters) that two points share, g the part of rungs.
 Residuals of the law see V through M = I - H, repeats see rho and s. Given rho and g, s² is scaled inverse chi-squared
-(restricted likelihood); these two are weighed on a grid, with a prior that puts some weight on 0 and is otherwise
-uniform in rho and in g / (1 + g) (the uniform shrinkage prior; Daniels 1999). Each resample has an s, rho and g of its
-own, so that what is not known of the noise widens the intervals, as Student's t does.
+(restricted likelihood); these two are weighed on a grid, with a prior that puts some weight on 0 (none of its own for
+rho where clusters are named: who names them says that they have noise in common) and is otherwise uniform in rho and in
+g / (1 + g) (the uniform shrinkage prior; Daniels 1999). Each resample has an s, rho and g of its own, so that what is
+not known of the noise widens the intervals, as Student's t does.
 """
 
 from dataclasses import dataclass
@@ -75,7 +76,8 @@ def scatter_about(law: LossLaw | None, draws: SeedDraws) -> Scatter | None:
     comparable = any(np.abs(A - np.diag(np.diag(A))).max(initial=0) > 1e-9 for A in (G, K if len(r) else G))
     rho = SHARED if comparable else np.zeros(1)
     g = SHRINKAGE / (1 - SHRINKAGE) if noise is not None and len(r) else np.zeros(1)
-    prior = np.outer(_prior(len(g), NO_RUNGS), _prior(len(rho), NOT_SHARED)).ravel()
+    of_seeds = 1 / len(rho) if draws.clustered else NOT_SHARED
+    prior = np.outer(_prior(len(g), NO_RUNGS), _prior(len(rho), of_seeds)).ravel()
     rho, g = (v.ravel() for v in np.meshgrid(rho, g))
     d = np.sqrt(D)
     together = np.diag(d) @ K @ np.diag(d)
