@@ -9,7 +9,7 @@ from algoprogress.ablations.optimizers.lion import Lion
 from algoprogress.ablations.optimizers.sgd import SGD
 from algoprogress.ablations.optimizers.sign import Sign
 from algoprogress.ablations.optimizers.signum import Signum
-from algoprogress.ablations.studies.optimizer_swap import LADDER, entries, model
+from algoprogress.ablations.studies.optimizer_swap import arm as arm_of
 from algoprogress.ablations.study import Entry, Study, Sweep, question, studies
 
 # share of the coordinates that are clipped: 0.1 for SGD and 0.5 for Adam in Pan and Li 2023
@@ -28,12 +28,7 @@ OPTIMIZERS: dict[str, tuple[OptimizerConfig, Of]] = {
 
 
 def arm(optimizer: OptimizerConfig, clip: float | None = None, growth: float = 1.0) -> tuple[Entry, ...]:
-    rates = tuple(rate * growth for rate in optimizer.rates)
-    return tuple(
-        entry
-        for budget, (width, n_layers, batch_tokens) in LADDER.items()
-        for entry in entries(optimizer, budget, model(width, n_layers), batch_tokens, rates, clip)
-    )
+    return arm_of(optimizer, tuple(rate * growth for rate in optimizer.rates), clip)
 
 
 @studies.register("clipping")
