@@ -60,8 +60,8 @@ class Watch(ReparameterizationConfig):
     def flop_per_step(self, layers: Shapes) -> float:
         return 0.0 if self.inner is None else self.inner.flop_per_step(layers)
 
-    def n_trained(self, layers: Shapes) -> int:
-        return sum(m * n * K for m, n, K in layers.values()) if self.inner is None else self.inner.n_trained(layers)
+    def trained_shapes(self, m: int, n: int, K: int) -> list[tuple[int, ...]]:
+        return [(K * m, n)] if self.inner is None else self.inner.trained_shapes(m, n, K)
 
     @torch.no_grad()
     def _look(self, model: nn.Module, step: int) -> None:
