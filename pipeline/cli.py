@@ -11,7 +11,7 @@ from typing import NoReturn
 
 import typer
 
-from algoprogress.pipeline.commands import analysis, bench, corpus, fit, gains, store, studies
+from algoprogress.pipeline.commands import accounting, analysis, bench, corpus, fit, gains, store, studies
 from algoprogress.pipeline.executors import NotEnoughResources
 from algoprogress.pipeline.output import Refused, note
 
@@ -41,6 +41,7 @@ for command in (
     analysis.report,
     fit.fit,
     gains.gains,
+    accounting.accounting,
     bench.bench,
 ):
     app.command()(command)
