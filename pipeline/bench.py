@@ -116,6 +116,14 @@ def optim() -> Rows:
     return rows()
 
 
+@benchmarks.register("poet")
+def poet() -> Rows:
+    """A training step with POET, beside the plain model's and beside the product formed on the input."""
+    from algoprogress.pipeline.bench_poet import rows
+
+    return rows()
+
+
 @benchmarks.register("train")
 def train() -> Rows:
     """100 steps of 1,024 tokens on one thread: train(spec) beside a plain loop over the same model and batches."""

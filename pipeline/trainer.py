@@ -20,7 +20,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from algoprogress.ablations.accounting import flop_per_token
 from algoprogress.ablations.spec import RunSpec
 from algoprogress.pipeline import checkpoint
 from algoprogress.pipeline.batches import starts
@@ -78,13 +77,13 @@ def train(
     torch.set_num_threads(n_threads)
     torch.set_default_dtype(torch.float32)
     where = torch.device(device)
-    T, V, S = spec.data.context, spec.data.vocab_size, spec.steps
+    T, S = spec.data.context, spec.steps
 
     model, optimizer = build(spec, where)
 
     order = starts(spec, len(tokens.train))
     within = np.arange(T + 1)
-    per_token = flop_per_token(spec.architecture, V, T)
+    per_token = spec.flop_per_token()
     rows_at, validations_at = log_spaced(S, CURVE_ROWS), log_spaced(S, spec.evaluation.times)
     if spec.evaluation.times == 1:
         validations_at = {S}
@@ -120,7 +119,10 @@ def train(
         logits_BTV = logits_BTV if spec.dtype == "float64" else logits_BTV.float()
         loss = F.cross_entropy(logits_BTV.flatten(0, 1), y_BT.flatten())
         loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), spec.clip if spec.clip is not None else math.inf)
+        largest = math.inf if spec.clip is None else spec.clip
+        if spec.reparameterization is not None:
+            largest *= spec.reparameterization.clip_factor(step)
+        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), largest)
         optimizer.step()
         optimizer.zero_grad()
         if spec.reparameterization is not None:
@@ -211,8 +213,8 @@ def train(
         "tokens": trained,
         "steps": step,
         "compute": per_token * trained,
-        "compute_6n": flop_per_token(spec.architecture, V, T, "6n") * trained,
-        "compute_6n_total": flop_per_token(spec.architecture, V, T, "6n_total") * trained,
+        "compute_6n": spec.flop_per_token("6n") * trained,
+        "compute_6n_total": spec.flop_per_token("6n_total") * trained,
         "epochs_seen": tokens.epochs(trained),
         "corpus": tokens.corpus,
         "corpus_sha256": tokens.corpus_sha256,

@@ -137,13 +137,21 @@ def rotate(x_BTHK: Tensor, turns_T1K: Tensor) -> Tensor:
     return torch.view_as_real(pairs * turns_T1K).flatten(-2)
 
 
+class Stacked(nn.Linear):
+    """Several projections of one input in one product; to what treats weights as matrices each is its own."""
+
+    def __init__(self, d_in: int, d_out: int, n_stacked: int, bias: bool) -> None:
+        super().__init__(d_in, n_stacked * d_out, bias=bias)
+        self.n_stacked = n_stacked
+
+
 class Attention(nn.Module):
     turns: Tensor
 
     def __init__(self, c: Transformer, context: int) -> None:
         super().__init__()
         self.n_heads, self.dropout = c.width // c.head_dim, c.dropout
-        self.qkv = nn.Linear(c.width, 3 * c.width, bias=c.bias)
+        self.qkv = Stacked(c.width, c.width, 3, bias=c.bias)
         self.out = nn.Linear(c.width, c.width, bias=c.bias)
         self.rotary = c.position == "rotary"
         if self.rotary:
@@ -169,7 +177,7 @@ class FeedForward(nn.Module):
     def __init__(self, c: Transformer) -> None:
         super().__init__()
         self.gated, self.activation = c.activation == "swiglu", c.activation
-        self.up = nn.Linear(c.width, c.ff_width * (2 if self.gated else 1), bias=c.bias)
+        self.up = Stacked(c.width, c.ff_width, 2 if self.gated else 1, bias=c.bias)
         self.down = nn.Linear(c.ff_width, c.width, bias=c.bias)
 
     def forward(self, x_BTD: Tensor) -> Tensor:
