@@ -118,17 +118,22 @@ def test_the_plan_measures_a_reparameterized_shape_of_run_on_its_own(make_spec):
 
 
 @pytest.mark.filterwarnings("ignore::algoprogress.ablations.reparameterizations.poet.SpectrumWarning")
-def test_the_questions_of_the_probe_are_answered_on_any_corpus(make_spec, tokens, monkeypatch):
+def test_the_questions_of_the_probe_are_answered_and_drawn_on_any_corpus(make_spec, tokens, monkeypatch, tmp_path):
     for name, value in {"STEPS": 20, "ADAMW_RATES": (0.01,), "POET_RATES": (0.01,), "MERGES": (5,)}.items():
         monkeypatch.setattr(probe_poet, name, value)
     monkeypatch.setattr(probe_poet, "PHASE_STEPS", 25)
     data = make_spec().data
-    adamw, *turned = probe_poet.spectrum(tokens, data)
+    rows, curves = probe_poet.spectrum(tokens, data)
+    adamw, *turned = rows
+    probe_poet.draw_curves("spectrum", rows, curves, tmp_path)
     assert all(row["kept_with_adam"] < adamw["kept_with_adam"] for row in turned)
     assert all(row["n_params_trained"] < adamw["n_params_trained"] == row["n_params_total"] for row in turned)
-    (merged,) = probe_poet.merging(tokens, data)
+    ((merged,), _) = probe_poet.merging(tokens, data)
     assert len(merged["of_seeds"].split()) == probe_poet.SEEDS
-    for row in probe_poet.phase_dates(tokens, data):
+    rows, curves = probe_poet.phase_dates(tokens, data)
+    probe_poet.draw_curves("phases", rows, curves, tmp_path)
+    assert {f.name for f in tmp_path.glob("*.png")} == {"poet-spectrum.png", "poet-phases.png"}
+    for row in rows:
         assert (row["settled"] is None) == bool(row["note"])
         assert row["cosine_end"] < 1
 
