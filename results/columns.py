@@ -6,7 +6,7 @@ matrix product of the model, forward and backward, with output layer, attention 
 
 from typing import NamedTuple
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 class Column(NamedTuple):
@@ -73,6 +73,12 @@ RECORD_COLUMNS = [
     ),
     Column("device", "str", "", "Device that trained the run, such as cpu or the GPU's name"),
     Column("n_threads", "int64", "threads", "CPU threads used; another number changes the last bits of the weights"),
+    Column(
+        "micro_batches",
+        "int64",
+        "",
+        "Parts that each batch was split into, to fit in memory; the mathematics is the same, the last bits are not",
+    ),
     Column("host", "str", "", "Host name"),
     Column("python_version", "str", "", "Version of Python"),
     Column("torch_version", "str", "", "Version of torch"),

@@ -10,7 +10,7 @@ from algoprogress.results.columns import Column
 from algoprogress.results.files import Entry
 from algoprogress.results.problems import Problem, Unreadable, problem
 from algoprogress.results.processes import is_gone
-from algoprogress.results.progress import is_stale, seen_at
+from algoprogress.results.progress import seen_at
 from algoprogress.results.studies import study_run_ids
 
 if TYPE_CHECKING:
@@ -83,19 +83,20 @@ def _strays(store: "Store", files: dict[str, Entry]) -> list[Problem]:
 
 
 def _left_behind(store: "Store") -> list[Problem]:
-    """Temporary files and heartbeats of processes that have ended, or that have been silent for long."""
+    """Temporary files, claims and submits of processes that have ended, or that have been silent for long."""
     problems = []
-    for name, host, pid, written in store.folder.leftovers():
-        if is_gone(host, pid, written):
-            problems.append(problem(None, name, f"a temporary file left by process {pid}, which has ended", _CLEAN))
+    for name, host, mark, written in store.folder.leftovers():
+        if is_gone(host, mark):
+            problems.append(problem(None, name, "a temporary file left by a process that has ended", _CLEAN))
         elif time.time() - written > _SILENT_SECONDS:
-            what = f"a temporary file of process {pid} on {host}, older than an hour"
+            what = f"a temporary file of a process on {host}, older than an hour"
             problems.append(problem(None, name, what, f"{_CLEAN} on {host}, or delete the file if that host is gone"))
-    for beat in store.active().to_dict("records"):
-        run_id, name = beat["run_id"], f"active/{beat['run_id']}.json"
-        if is_stale(beat):
-            problems.append(problem(run_id, name, f"the heartbeat of process {beat['pid']}, which has ended", _CLEAN))
-        elif time.time() - (seen_at(beat) or 0.0) > _SILENT_SECONDS:
-            what = f"no heartbeat from process {beat['pid']} on {beat['host']} since {beat['at']}"
-            problems.append(problem(run_id, name, what, "see whether it still trains; if not, delete the file"))
+    for what, table in (("claim", store.active()), ("submit", store.submits())):
+        for name, row in zip(table.attrs["names"], table.to_dict("records"), strict=True):
+            run_id = row["run_id"] if what == "claim" else None
+            if row["stale"]:
+                problems.append(problem(run_id, name, f"the {what} of process {row['pid']}, which has ended", _CLEAN))
+            elif time.time() - (seen_at(row) or 0.0) > _SILENT_SECONDS:
+                said = f"no heartbeat from process {row['pid']} on {row['host']} since {row['at']}"
+                problems.append(problem(run_id, name, said, "see whether it still works; if not, delete the file"))
     return problems

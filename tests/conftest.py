@@ -54,7 +54,7 @@ def _run(
     }
     science = (sorted(config.items()), tokens, learning_rate)
     record = {
-        "schema_version": 1,
+        "schema_version": 2,
         "run_id": _hex(science, seed),
         "configuration_id": _hex(science),
         "spec": spec,
@@ -83,6 +83,7 @@ def _run(
         "peak_memory_bytes": 400_000_000,
         "device": "cpu",
         "n_threads": 1,
+        "micro_batches": 1,
         "host": "node-1",
         "python_version": "3.11.9",
         "torch_version": "2.13.0",
