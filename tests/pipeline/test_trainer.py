@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from algoprogress.pipeline import checkpoint
+from algoprogress.pipeline.bookkeeping import log_spaced
 from algoprogress.pipeline.evaluation import token_losses, validate
-from algoprogress.pipeline.trainer import log_spaced, train
+from algoprogress.pipeline.trainer import train
 
 FACTS = ("loss", "loss_se", "train_loss", "initial_loss", "bits_per_byte", "compute", "tokens", "status")
 
