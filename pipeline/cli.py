@@ -11,9 +11,9 @@ from typing import NoReturn
 
 import typer
 
-from algoprogress.pipeline.commands import analysis, bench, corpus, fit, gains, store, studies
-from algoprogress.pipeline.executors import NotEnoughResources
-from algoprogress.pipeline.output import Refused, note
+from algoprogress.pipeline.commands import analysis, bench, cancel, corpus, fit, gains, store, studies
+from algoprogress.pipeline.executors import ClusterLost, NotEnoughResources
+from algoprogress.pipeline.output import RUNS_FAILED, Refused, note
 
 DONE, WRONG_USE, REFUSED, INTERRUPTED = 0, 2, 3, 130
 
@@ -32,6 +32,7 @@ for command in (
     studies.submit,
     store.status,
     store.logs,
+    cancel.cancel,
     studies.diff,
     store.verify,
     store.compact,
@@ -70,6 +71,8 @@ def main() -> None:
         sys.exit(DONE)
     except (Refused, NotEnoughResources) as refusal:
         stop(str(refusal), REFUSED)
+    except ClusterLost as lost:
+        stop(str(lost), RUNS_FAILED)
     except Exception as error:
         if hasattr(error, "show") and hasattr(error, "exit_code"):  # the command line itself was wrong
             error.show()

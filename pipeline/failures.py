@@ -1,13 +1,13 @@
 """What a failed attempt means for its run: is it trained again, and how?
 
-| class        | what happened                                      | trained again                                       |
-|--------------|----------------------------------------------------|-----------------------------------------------------|
-| failed       | an error of the code or of the data                | no: it would fail again                             |
-| oom          | the device or the process ran out of memory        | once, with each batch in more parts                 |
-| timeout      | it was over its time limit                         | no                                                  |
-| cancelled    | somebody asked for it                              | no                                                  |
-| infra, crash | its worker died: killed, or a fault in a library   | `CRASH_RETRIES` times                               |
-| infra, node  | its machine was lost or pre-empted                 | `NODE_RETRIES` times: it says nothing about the run |
+| class        | what happened                                    | trained again                                      |
+|--------------|--------------------------------------------------|----------------------------------------------------|
+| failed       | an error of the code or of the data              | no: it would fail again                            |
+| oom          | the device or the process ran out of memory      | once, with each batch in more parts                |
+| timeout      | it was over its time limit                       | no                                                 |
+| cancelled    | somebody asked for it                            | no                                                 |
+| infra, crash | its worker died: killed, or a fault in a library | `CRASH_RETRIES` times                              |
+| infra, node  | its machine was lost or pre-empted               | `NODE_RETRIES` times: the run is not to blame      |
 
 A run that diverged has not failed: that is a result. What "no" means is: not until `submit --retry-failed`. A failure
 of the infrastructure counts only in the submit that saw it, since the next one may run elsewhere.

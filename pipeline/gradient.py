@@ -38,10 +38,10 @@ def backward(
         return loss.detach(), None if after is None else tuple(s.detach() for s in after)
     total, states = torch.zeros((), device=x_BT.device), []
     xs, ys = x_BT.tensor_split(micro_batches), y_BT.tensor_split(micro_batches)
-    parts = [None] * micro_batches if state is None else zip(*(s.tensor_split(micro_batches, 1) for s in state), strict=True)
-    for x, y, before in zip(xs, ys, parts, strict=True):
-        carried = None if before is None else tuple(s.contiguous() for s in before)
-        loss, after = _loss(model, x, y, carried, dtype)
+    pieces = None if state is None else [s.tensor_split(micro_batches, 1) for s in state]
+    for i, (x, y) in enumerate(zip(xs, ys, strict=True)):
+        before = None if pieces is None else tuple(piece[i].contiguous() for piece in pieces)
+        loss, after = _loss(model, x, y, before, dtype)
         weighted = loss * (len(x) / len(x_BT))
         weighted.backward()
         total = total + weighted.detach()

@@ -6,7 +6,7 @@ import os
 import re
 
 MASK = "[redacted]"
-_SECRET_NAME = re.compile(r"TOKEN|SECRET|PASSW|CREDENTIAL|API_?KEY|ACCESS_?KEY|PRIVATE_?KEY|CONNECTION_STRING|_SAS\b", re.I)
+_SECRET_NAME = re.compile(r"TOKEN|SECRET|PASSW|CREDENTIAL|(API|ACCESS|PRIVATE)_?KEY|CONNECTION_STRING|_SAS\b", re.I)
 _SHORTEST = 6  # a shorter value would be found in half of all words
 _SHAPES = (
     re.compile(r"(?<=://)[^/\s@:]+:[^/\s@]+(?=@)"),  # user:password@ in an address

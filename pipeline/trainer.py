@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from algoprogress.ablations.spec import RunSpec
@@ -23,6 +22,7 @@ from algoprogress.pipeline.batches import starts
 from algoprogress.pipeline.bookkeeping import Bookkeeping, Run
 from algoprogress.pipeline.data import Tokens
 from algoprogress.pipeline.evaluation import validate
+from algoprogress.pipeline.gradient import State, backward
 from algoprogress.results import StoreError
 
 
@@ -33,8 +33,9 @@ def train(
     device: str = "cpu",
     n_threads: int = 1,
     on_progress: Callable[[dict[str, Any]], None] | None = None,
-    checkpoint_path: Path | None = None,
+    checkpoint_path: str | Path | None = None,
     checkpoint_seconds: float = 600.0,
+    micro_batches: int = 1,
 ) -> Run:
     """Train one model and validate it; a function of (spec, tokens, device, n_threads) and of nothing else.
 
@@ -47,8 +48,10 @@ def train(
         device: a torch device.
         n_threads: intra-op threads; other numbers give other last bits.
         on_progress: called about once a second with step, steps, tokens, loss, tokens_per_second.
-        checkpoint_path: where an unfinished run is kept; read when it exists, removed at the end.
+        checkpoint_path: file or URL where an unfinished run is kept; read when it exists. Who publishes the run removes
+            it, so that a result that could not be published is not lost.
         checkpoint_seconds: between two checkpoints.
+        micro_batches: parts that each batch is split into, to fit in memory; other numbers give other last bits.
 
     Raises:
         ValueError: the corpus is too small, or has another vocabulary than the spec says.
@@ -65,8 +68,9 @@ def train(
     order = starts(spec, len(tokens.train))
     within = np.arange(T + 1)
     book = Bookkeeping(spec, tokens)
-    step, state, seconds_before = 0, None, 0.0
-    if checkpoint_path is not None and checkpoint_path.exists():
+    step, seconds_before = 0, 0.0
+    state: State = None
+    if checkpoint_path is not None and checkpoint.exists(checkpoint_path):
         try:
             state, kept = checkpoint.read(checkpoint_path, model, optimizer, where)
             book.resume(kept)
@@ -86,19 +90,14 @@ def train(
             group["lr"] = rate
         batch = torch.from_numpy(np.asarray(tokens.train)[order[step][:, None] + within].astype(np.int64)).to(where)
         x_BT, y_BT = batch[:, :-1], batch[:, 1:]
-        with torch.autocast(where.type, torch.bfloat16, enabled=spec.dtype == "bfloat16"):
-            logits_BTV, new_state = model(x_BT, state)
-        logits_BTV = logits_BTV if spec.dtype == "float64" else logits_BTV.float()
-        loss = F.cross_entropy(logits_BTV.flatten(0, 1), y_BT.flatten())
-        loss.backward()
+        loss, state = backward(model, x_BT, y_BT, state, spec.dtype, micro_batches)
         norm = torch.nn.utils.clip_grad_norm_(model.parameters(), spec.clip if spec.clip is not None else math.inf)
         optimizer.step()
         optimizer.zero_grad()
         if spec.reparameterization is not None:
             spec.reparameterization.after_step(model, optimizer, step)
-        state = None if new_state is None else tuple(s.detach() for s in new_state)
         step += 1
-        unread.append((step, loss.detach(), norm.detach(), rate, time.perf_counter() - begun + seconds_before))
+        unread.append((step, loss, norm.detach(), rate, time.perf_counter() - begun + seconds_before))
 
         if not book.due(step, len(unread)):
             continue
@@ -122,10 +121,7 @@ def train(
                 checkpoint_path = None
             saved = time.perf_counter()
 
-    run = book.finish(time.perf_counter() - begun + seconds_before, where, n_threads)
-    if checkpoint_path is not None:
-        checkpoint_path.unlink(missing_ok=True)
-    return run
+    return book.finish(time.perf_counter() - begun + seconds_before, where, n_threads)
 
 
 def build(spec: RunSpec, device: torch.device) -> tuple[nn.Module, torch.optim.Optimizer]:

@@ -1,4 +1,4 @@
-"""One run in a worker process: train, publish, and tell the driver in plain data how it went.
+"""One run in a worker process: claim it, train, publish, and tell the driver in plain data how it went.
 
 Whatever the executor, this is the code that runs. The worker publishes; the driver only schedules.
 """
@@ -7,15 +7,22 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 import traceback
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 from algoprogress.pipeline import provenance
+from algoprogress.pipeline.failures import classify
+from algoprogress.pipeline.redaction import redact
+from algoprogress.pipeline.worklog import Worklog
 from algoprogress.results import Store, StoreError
+from algoprogress.results.claims import Claim, beating
+from algoprogress.results.record import check_run_id
 from algoprogress.results.schema import SCHEMA_VERSION
+
+PUBLISH_ATTEMPTS = 4  # over 3.5 s: a store that is out of reach for a moment must not cost a trained run
 
 
 @dataclass(frozen=True)
@@ -31,8 +38,10 @@ class Task:
     device: str = "cpu"
     n_threads: int = 1
     checkpoint_seconds: float = 600.0
+    micro_batches: int = 1
     code: dict[str, Any] = field(default_factory=dict)
-    driver: str = ""  # host:pid of the submit that sent it
+    driver: str = ""  # the submit that sent it
+    over: int = 0  # the generation of the claim that this driver found silent, and that may be taken over
 
     def plain(self) -> dict[str, Any]:
         return asdict(self)
@@ -42,9 +51,9 @@ class Task:
 class Outcome:
     """How a task ended.
 
-    `status`: done, diverged (both published), present (somebody else had published it), failed (an error of the code or
-    of the data: trying again would fail again), store (the store could not be written), infra (the worker was lost),
-    timeout.
+    `status`: done, diverged (both published), present (somebody else had published it), elsewhere (somebody else has
+    it, or has tried it since the task was sent), failed (an error of the code or of the data: trying again would fail
+    again), oom, store (the store could not be written), infra (the worker was lost), timeout, cancelled.
     """
 
     run_id: str
@@ -52,9 +61,15 @@ class Outcome:
     loss: float | None = None
     message: str = ""
     seconds: float = 0.0
+    log: str = ""  # of infra: what the worker printed last, where that is known
+    cause: str = ""  # of infra: "crash" of the worker, which is dead, or loss of its "node", where it may live on
 
     def plain(self) -> dict[str, Any]:
         return asdict(self)
+
+
+class TakenOver(Exception):
+    """Another process has the run now."""
 
 
 def work(task: dict[str, Any], on_progress: Callable[[dict[str, Any]], None] | None = None) -> dict[str, Any]:
@@ -64,55 +79,101 @@ def work(task: dict[str, Any], on_progress: Callable[[dict[str, Any]], None] | N
 
 def _work(task: Task, on_progress: Callable[[dict[str, Any]], None] | None) -> Outcome:
     store = Store(task.store)
-    started_at = provenance.now()
-
-    def beat(progress: dict[str, Any]) -> None:
-        facts = {"run_id": task.run_id, "study": task.study, "arm": task.arm, "attempt": task.attempt}
-        facts["driver"] = task.driver
-        store.heartbeat(task.run_id, {**facts, "started_at": started_at, "at": provenance.now(), **progress})
-        if on_progress is not None:
-            on_progress({**facts, **progress})
-
+    about = {"study": task.study, "arm": task.arm, "attempt": task.attempt, "driver": task.driver}
+    about |= {"started_at": provenance.now()}
     try:
-        if store.folder.exists(f"runs/{task.run_id}.parquet"):
-            return Outcome(task.run_id, "present", store.record(task.run_id)["loss"])  # another submit was faster
-        beat({"step": 0, "steps": 0, "tokens": 0, "loss": None, "tokens_per_second": None})
-        run = _train(task, beat)
-        record = {
-            "schema_version": SCHEMA_VERSION,
-            **run.record,
-            **provenance.machine(),
-            "git_sha": task.code.get("git_sha"),
-            "git_dirty": task.code.get("git_dirty"),
-            "started_at": started_at,
-            "ended_at": provenance.now(),
-            "attempt": task.attempt,
-        }
-        first = store.publish(record, run.curve)
-        return Outcome(
-            task.run_id, record["status"] if first else "present", record["loss"], "", record["wall_seconds"]
-        )
+        if store.has(task.run_id):
+            return _present(task, store)
+        claim = store.claim(task.run_id, {**about, "step": 0, "steps": 0, "tokens": 0}, task.over)
     except StoreError as error:
-        return Outcome(task.run_id, "store", None, str(error))
+        return Outcome(task.run_id, "store", None, redact(str(error)))
+    if claim is None:
+        return Outcome(task.run_id, "elsewhere")
+    log, began = Worklog(), time.monotonic()
+    try:
+        with beating([claim]):
+            return _claimed(task, store, claim, about, on_progress)
+    except TakenOver:
+        return Outcome(task.run_id, "elsewhere")
+    except StoreError as error:
+        return Outcome(task.run_id, "store", None, redact(str(error)))
     except Exception as error:
-        message = f"{type(error).__name__}: {error}"
-        with contextlib.suppress(StoreError):
-            store.record_failure(
-                task.run_id,
-                {
-                    "class": "failed",
-                    "message": message,
-                    "traceback": traceback.format_exc(limit=20),
-                    "host": provenance.machine()["host"],
-                    "at": provenance.now(),
-                    "study": task.study,
-                    "arm": task.arm,
-                },
-            )
-        return Outcome(task.run_id, "failed", None, message)
+        return _failure(task, store, error, log, began)
     finally:
         with contextlib.suppress(StoreError):
-            store.retire(task.run_id)
+            claim.release()
+
+
+def _claimed(
+    task: Task,
+    store: Store,
+    claim: Claim,
+    about: dict[str, Any],
+    on_progress: Callable[[dict[str, Any]], None] | None,
+) -> Outcome:
+    if store.has(task.run_id):  # published between the first look and the claim
+        return _present(task, store)
+    if store.failed_attempts(task.run_id) >= task.attempt:
+        return Outcome(task.run_id, "elsewhere")  # tried, and failed, since the driver looked: it decides anew
+
+    def beat(progress: dict[str, Any]) -> None:
+        if claim.lost:
+            raise TakenOver
+        claim.say(progress)
+        if on_progress is not None:
+            on_progress({"run_id": task.run_id, **about, **progress})
+
+    run = _train(task, beat)
+    record = {
+        "schema_version": SCHEMA_VERSION,
+        **run.record,
+        **provenance.machine(),
+        "micro_batches": task.micro_batches,
+        "git_sha": task.code.get("git_sha"),
+        "git_dirty": task.code.get("git_dirty"),
+        "started_at": about["started_at"],
+        "ended_at": provenance.now(),
+        "attempt": task.attempt,
+    }
+    first = _publish(store, record, run.curve)
+    with contextlib.suppress(StoreError):
+        store.folder.remove(checkpoint_name(task.run_id))
+    return Outcome(task.run_id, record["status"] if first else "present", record["loss"], "", record["wall_seconds"])
+
+
+def _present(task: Task, store: Store) -> Outcome:
+    return Outcome(task.run_id, "present", store.record(task.run_id)["loss"])  # another process was faster
+
+
+def _failure(task: Task, store: Store, error: Exception, log: Worklog, began: float) -> Outcome:
+    """Keeps the failure while the claim is still held: whoever claims the run next knows of it."""
+    outcome = Outcome(task.run_id, classify(error), None, redact(f"{type(error).__name__}: {error}"))
+    facts = {
+        "class": outcome.status,
+        "message": outcome.message,
+        "traceback": redact(traceback.format_exc(limit=20)),
+        "log": redact(log.tail()),
+        "micro_batches": task.micro_batches,
+        "seconds": time.monotonic() - began,
+        "host": provenance.machine()["host"],
+        "study": task.study,
+        "arm": task.arm,
+        "driver": task.driver,
+    }
+    with contextlib.suppress(StoreError):
+        store.record_failure(task.run_id, facts)
+    return outcome
+
+
+def _publish(store: Store, record: dict[str, Any], curve: Any) -> bool:
+    for attempt in range(PUBLISH_ATTEMPTS):
+        try:
+            return store.publish(record, curve)
+        except StoreError:
+            if attempt == PUBLISH_ATTEMPTS - 1:
+                raise
+            time.sleep(0.5 * 2**attempt)
+    raise AssertionError("the last attempt returns or raises")
 
 
 def _train(task: Task, beat: Callable[[dict[str, Any]], None]) -> Any:
@@ -134,16 +195,15 @@ def _train(task: Task, beat: Callable[[dict[str, Any]], None]) -> Any:
         device=task.device,
         n_threads=task.n_threads,
         on_progress=beat,
-        checkpoint_path=_checkpoint(task),
+        checkpoint_path=f"{task.store}/{checkpoint_name(task.run_id)}",
         checkpoint_seconds=task.checkpoint_seconds,
+        micro_batches=task.micro_batches,
     )
 
 
-def _checkpoint(task: Task) -> Path | None:
-    """Checkpoints are local files: a store on object storage has none."""
-    if "://" in task.store:
-        return None
-    return Path(task.store) / "checkpoints" / f"{task.run_id}.safetensors"
+def checkpoint_name(run_id: str) -> str:
+    """Where in a store an unfinished run is kept."""
+    return f"checkpoints/{check_run_id(run_id)}.safetensors"
 
 
 def quiet_threads() -> None:

@@ -37,7 +37,7 @@ class Journal:
         return self._with_stale(table)
 
     def retire(self, run_id: str, driver: str | None = None) -> None:
-        """Removes the claims on a run, those of one submit only if it is given; their processes are known to be dead."""
+        """Removes the claim on a run, whose process is known to be dead; with `driver`, only if that submit sent it."""
         claim = self.claims().get(check_run_id(run_id))
         if claim is None:
             return
@@ -76,7 +76,7 @@ class Journal:
         removed = [name for name, host, mark, _ in self.folder.leftovers() if is_gone(host, mark)]
         for table in (self.active(), self.submits()):
             removed += [name for name, stale in zip(table.attrs["names"], table["stale"], strict=True) if stale]
-        removed += submits.orphaned_requests(self.folder, removed)
+        removed += submits.orphans(self.folder, removed)
         for name in removed:
             self.folder.remove(name)
         return removed

@@ -17,6 +17,7 @@ FAILURE_COLUMNS = [
     Column("class", "str", "", "Class of the failure, such as failed, oom, timeout or infra"),
     Column("message", "str", "", "What went wrong, in a line"),
     Column("traceback", "str", "", "Where it went wrong"),
+    Column("seconds", "float64", "seconds", "Time the attempt took; 0 where nobody knows"),
     Column("host", "str", "", "Host name"),
     Column("log", "str", "", "What the attempt printed last"),
     Column("micro_batches", "int64", "", "Parts that each batch was split into, to fit in memory"),

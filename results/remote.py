@@ -1,7 +1,7 @@
 """A store on object storage, or wherever fsspec can write: an upload is one request, so nothing is half-written.
 
-The first of two writers wins by an exclusive create (on S3 `If-None-Match: *`, on GCS generation 0). Nothing is renamed,
-and no listing is remembered: other processes publish too.
+The first of two writers wins by an exclusive create (on S3 `If-None-Match: *`, on GCS generation 0). Nothing is
+renamed, and no listing is remembered: other processes publish too.
 """
 
 import contextlib

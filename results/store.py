@@ -73,6 +73,10 @@ class Store(Journal):
         data = runfile.encode(record, curve)
         return self.folder.create(_run_file(record["run_id"]), data)
 
+    def has(self, run_id: str) -> bool:
+        """Whether a run is stored, be it damaged or not."""
+        return self.folder.exists(_run_file(run_id))
+
     def run_ids(self) -> set[str]:
         """The ids of all stored runs, damaged ones included."""
         return set(self.run_files())
@@ -152,6 +156,14 @@ class Store(Journal):
         table = frames.curves_table({run_id: found[run_id] for run_id in wanted if run_id in found})
         table.attrs["corrupt"] = warn(problems)
         return table
+
+    def records(self, run_ids: Iterable[str] | None = None) -> dict[str, dict[str, Any]]:
+        """Run id -> record, of all runs or of those of `run_ids` that are stored. Damaged ones are left out and warned
+        of."""
+        problems: list[Problem] = []
+        found = self._records(None if run_ids is None else [check_run_id(run_id) for run_id in run_ids], problems)
+        warn(problems)
+        return found
 
     def _records(self, run_ids: list[str] | None, problems: list[Problem]) -> dict[str, dict[str, Any]]:
         files = self.run_files()

@@ -1,7 +1,8 @@
 """Which submits are at work on a store, and how one is asked to stop: files again, so that any host can ask.
 
-    submits/<driver>.json                 a submit, for as long as it lives
-    submits/<driver>.stop-<nonce>.json    a request to it; it removes the request when it has obeyed
+submits/<driver>.json                 a submit, for as long as it lives
+submits/<driver>.stop-<nonce>.json    a request to it; it removes the request when it has obeyed
+submits/<driver>.probe-<nonce>        what nodes read and write to show that the store is theirs too
 """
 
 from __future__ import annotations
@@ -45,10 +46,16 @@ def announce(folder: Folder, driver: str, about: Mapping[str, Any]) -> None:
     folder.replace(f"{FOLDER}/{driver}.json", progress.encode({**about, **who, "at": progress.now()}), durable=False)
 
 
+def probe_name(driver: str) -> str:
+    """A file by which nodes show that they see the store."""
+    return f"{FOLDER}/{_check(driver)}.probe-{secrets.token_hex(6)}"
+
+
 def leave(folder: Folder, driver: str) -> None:
-    """Removes a submit's file and the requests to it."""
-    for name in [f"{FOLDER}/{_check(driver)}.json", *_requests(folder, driver)]:
-        folder.remove(name)
+    """Removes a submit's file and all that belongs to it."""
+    for entry in folder.entries(FOLDER):
+        if entry.name.startswith(f"{_check(driver)}."):
+            folder.remove(f"{FOLDER}/{entry.name}")
 
 
 def ask_to_stop(folder: Folder, driver: str, run_ids: Sequence[str] | None = None) -> str:
@@ -76,8 +83,9 @@ def asked_to_stop(folder: Folder, driver: str) -> dict[str, list[str] | None]:
     return found
 
 
-def orphaned_requests(folder: Folder, dead: Sequence[str]) -> list[str]:
-    """The requests to submits that are no more, or whose files are among `dead`."""
+def orphans(folder: Folder, dead: Sequence[str]) -> list[str]:
+    """What belongs to submits that are no more, or whose files are among `dead`."""
     listed = [entry.name for entry in folder.entries(FOLDER)]
     living = {name.removesuffix(".json") for name in listed if f"{FOLDER}/{name}" not in dead}
-    return [f"{FOLDER}/{name}" for name in listed if ".stop-" in name and name.split(".stop-")[0] not in living]
+    found = [name for name in listed if "." in name.removesuffix(".json") and name.split(".")[0] not in living]
+    return [f"{FOLDER}/{name}" for name in found]

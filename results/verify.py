@@ -1,12 +1,14 @@
 """Is the store what was written? Every file read in full, every sum compared, every study counted."""
 
+import json
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from algoprogress.results import frames, index, runfile
 from algoprogress.results.columns import Column
+from algoprogress.results.drift import drift
 from algoprogress.results.files import Entry
 from algoprogress.results.problems import Problem, Unreadable, problem
 from algoprogress.results.processes import is_gone
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from algoprogress.results.store import Store
 
 COLUMNS = [
+    Column("kind", "str", "", "damaged, missing, stray, left or drift; drift is worth knowing and no fault"),
     Column("run_id", "str", "", "The run; missing where the problem is not one run's"),
     Column("file", "str", "", "The file, relative to the store"),
     Column("problem", "str", "", "What is wrong"),
@@ -35,32 +38,39 @@ def verify(store: "Store", study: str | None = None) -> pd.DataFrame:
         study: Look only at this study's runs and at whether it is complete.
 
     Returns:
-        Columns run_id, file, problem, remedy.
+        Columns kind, run_id, file, problem, remedy.
     """
-    problems: list[Problem] = []
+    damaged: list[Problem] = []
     files = store.run_files()
-    studies = list(store.readable_studies(problems)) if study is None else [store.study(study)]
-    missing = [row for found in studies for row in _missing_runs(store, found, files)]
+    studies = list(store.readable_studies(damaged)) if study is None else [store.study(study)]
+    if study is not None:
+        files = {run_id: files[run_id] for run_id in study_run_ids(studies[0]) if run_id in files}
+    records = _read_all(store, files, damaged)
+    found = [("damaged", damaged)]
+    found += [("missing", _missing_runs(store, one, files)) for one in studies]
     if study is None:
-        problems += _damaged_runs(store, files)
-        problems += missing + _strays(store, files) + _left_behind(store)
-    else:
-        problems += _damaged_runs(store, {r: files[r] for r in study_run_ids(studies[0]) if r in files})
-        problems += missing
-    return frames.table(problems, COLUMNS)
+        found += [("stray", _strays(store, files)), ("left", _left_behind(store))]
+    found += [("drift", _drift(one, records)) for one in studies]
+    return frames.table([{"kind": kind, **row} for kind, rows in found for row in rows], COLUMNS)
 
 
-def _damaged_runs(store: "Store", files: dict[str, Entry]) -> list[Problem]:
-    problems: list[Problem] = []
+def _read_all(store: "Store", files: dict[str, Entry], problems: list[Problem]) -> dict[str, dict[str, Any]]:
+    """Run id -> record of every run that is whole."""
     sums = store.from_index(index.file_sums, files, problems)
 
-    def read(data: bytes, run_id: str) -> None:
-        runfile.read_index_row(data, run_id)
+    def read(data: bytes, run_id: str) -> dict[str, Any]:
+        row = runfile.read_index_row(data, run_id)
         if run_id in sums and runfile.sha256(data) != sums[run_id]:
             raise Unreadable("its bytes are not those that were indexed, though record and curve are whole")
+        record: dict[str, Any] = json.loads(row["record"])
+        return record
 
-    store.from_files(files, read, problems)
-    return problems
+    return store.from_files(files, read, problems)
+
+
+def _drift(study: dict, records: dict[str, dict[str, Any]]) -> list[Problem]:
+    ours = [records[run_id] for run_id in study_run_ids(study) if run_id in records]
+    return [problem(None, f"studies/{study['name']}.json", what, remedy) for what, remedy in drift(ours)]
 
 
 def _missing_runs(store: "Store", study: dict, files: dict[str, Entry]) -> list[Problem]:

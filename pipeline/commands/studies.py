@@ -75,6 +75,8 @@ def submit(
     ] = None,
     time_limit: Annotated[float | None, typer.Option(help="Stop a run after so many seconds.")] = None,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Train again what has failed before.")] = False,
+    fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Begin no further run once one has failed.")] = False,
+    limit: Annotated[int | None, typer.Option(min=1, help="Train at most so many runs, the longest first.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Train every run of a study that the store does not hold. Safe to interrupt and to repeat."""
@@ -106,6 +108,8 @@ def submit(
         progress(found.name),
         time_limit=time_limit,
         retry_failed=retry_failed,
+        fail_fast=fail_fast,
+        limit=limit,
         device="cuda" if gpus_per_run else "cpu",
     )
     failed = [{"run_id": run_id, "message": message} for run_id, message in summary.failed.items()]
@@ -115,6 +119,8 @@ def submit(
         "trained": summary.trained,
         "diverged": summary.diverged,
         "failed": failed,
+        "left": summary.left,
+        "cancelled": summary.cancelled,
         "seconds": round(summary.seconds, 1),
     }
     if as_json:
@@ -123,9 +129,12 @@ def submit(
         note(
             f"{found.name}: {summary.trained} runs trained in {duration(summary.seconds)}"
             + (f", {summary.diverged} of them diverged" if summary.diverged else "")
+            + (f", {summary.left} left to do" if summary.left else "")
             + f"; {len(there.runs(found.name, status=None))} runs of the study are in {there.url}"
         )
-    if failed:
+    if summary.cancelled:
+        note(f"{found.name} was cancelled; every finished run is kept, and the same command goes on from there")
+    if failed or summary.cancelled:
         for item in failed:
             note(f"failed {item['run_id']}: {item['message']}")
         raise typer.Exit(RUNS_FAILED)

@@ -326,13 +326,24 @@ def test_a_run_that_somebody_else_has_finished_is_not_trained_again(tiny_study, 
     assert work(Task(spec.run_id, spec.model_dump(mode="json"), store.url).plain())["status"] == "present"
 
 
-def test_a_heartbeat_of_another_submit_starts_no_clock_of_ours(tiny_study, tmp_path):
-    store, study = Store(tmp_path), slow(tiny_study, 20)
-    for run_id in resolve(study).specs():  # as if somebody else were at all of them
-        store.heartbeat(run_id, {"driver": "elsewhere:1", "step": 1, "steps": 2})
-    summary = submit(resolve(study), store, lambda: ProcessExecutor(1), Progress(), time_limit=20.0)
+def test_runs_that_another_submit_trains_are_waited_for_and_start_no_clock_of_ours(tiny_study, tmp_path):
+    store, study = Store(tmp_path), resolve(tiny_study)
+    claims = {run_id: store.claim(run_id, {"driver": "another", "step": 1, "steps": 2}) for run_id in study.specs()}
+    waited = []
+
+    class Releasing(Progress):
+        def beats(self, active):
+            assert not active
+            waited.append(set(claims))
+            if len(waited) > 3:  # the time limit has passed: it is not ours to judge
+                for run_id in list(claims):
+                    claims.pop(run_id).release()
+
+    summary = submit(study, store, lambda: ProcessExecutor(2), Releasing(), time_limit=20.0)
+    assert waited[0] == study.specs().keys()
     assert summary.trained == 8
     assert not summary.failed
+    assert store.active().empty
 
 
 def test_the_bar_is_closed_when_there_is_nothing_to_train_and_when_nothing_can_be(tiny_study, tmp_path):
