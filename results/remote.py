@@ -42,8 +42,15 @@ class RemoteFolder:
     def _explained(self, action: str, name: str) -> Iterator[None]:
         try:
             yield
-        except (StoreError, FileExistsError, FileNotFoundError):
+        except StoreError:
             raise
+        except FileNotFoundError as error:
+            if action == "read":
+                raise
+            reason = str(error).rstrip(".")
+            raise StoreError(
+                f"Cannot {action} {self.url}/{name}: {reason}; create the bucket, or {ELSEWHERE}."
+            ) from error
         except Exception as error:  # each back end has errors of its own
             reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
             raise StoreError(

@@ -1,9 +1,11 @@
 """Simulated runs, for every test that needs stored runs but no training."""
 
 import hashlib
+import logging
 import math
 import os
-from collections.abc import Callable
+import secrets
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -123,3 +125,33 @@ def make_run() -> MakeRun:
     and with it the run id; any other keyword replaces a fact of the record, such as loss, compute, n_params or status.
     """
     return _run
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[str]:
+    """A real S3 server on a port of this machine, with an empty bucket; the URL of the bucket."""
+    server_module = pytest.importorskip("moto.server")
+    s3fs = pytest.importorskip("s3fs")
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server = server_module.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    patch = pytest.MonkeyPatch()
+    for name, value in {
+        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "a-secret-of-the-tests",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }.items():
+        patch.setenv(name, value)
+    s3fs.S3FileSystem(use_listings_cache=False).mkdir("algoprogress-tests")
+    yield "s3://algoprogress-tests"
+    patch.undo()
+    server.stop()
+
+
+@pytest.fixture
+def s3_url(s3_server: str) -> str:
+    """A new store on the S3 server."""
+    return f"{s3_server}/{secrets.token_hex(4)}"
