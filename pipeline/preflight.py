@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from algoprogress.ablations.spec import RunSpec
     from algoprogress.pipeline.executors import Executor
 
-SECONDS = 8.0  # for every node to answer; a worker process that imports the package takes two
+SECONDS = 60.0  # for the slowest node to answer; a new worker process takes two, on a busy machine many more
 RUN_BYTES = 64 * 1024  # a run's file is about 12 kB, and with its claim and study entry well below this
 STATES = 3  # of each parameter in a checkpoint: weight and two moments of Adam, the optimizer that keeps most
 WRITTEN_TWICE = 2  # a checkpoint is replaced in one step, so the old one and the new one are there at once
@@ -115,8 +115,7 @@ def check_nodes(executor: Executor, store: Store, driver: str) -> None:
     written = [probe["name"]]
     store.folder.replace(probe["name"], nonce.encode(), durable=False)
     try:
-        answers = executor.on_every_node(look_around, probe, SECONDS)
-        for node, answer in answers.items():
+        for node, answer in executor.on_every_node(look_around, probe, SECONDS):
             if answer.get("wrote"):
                 written.append(answer["wrote"])
                 answer["seen"] = store.folder.exists(answer["wrote"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
@@ -35,8 +35,8 @@ class Executor(Protocol):
 
     def on_every_node(
         self, function: Callable[[dict[str, Any]], dict[str, Any]], argument: dict[str, Any], seconds: float
-    ) -> dict[str, dict[str, Any]]:
-        """Node -> what the function returns there, or {"error": why there is no answer}.
+    ) -> Iterable[tuple[str, dict[str, Any]]]:
+        """(node, what the function returns there), as the answers come in; {"error": why} where there is none.
 
         No node at all when everything runs on this machine.
         """

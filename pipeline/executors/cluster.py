@@ -123,6 +123,19 @@ def is_loopback(address: str) -> bool:
     return bool(found) and all(ipaddress.ip_address(str(ip).split("%")[0]).is_loopback for ip in found)
 
 
+def only_on_loopback(address: str) -> bool:
+    """Whether a head with a loopback address answers there alone: Ray would look for it at this machine's other one."""
+    if not is_loopback(address):
+        return False
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))  # sends nothing, but chooses the interface (an address for documentation)
+            own = probe.getsockname()[0]
+        except OSError:
+            return True
+    return _ask(f"{own}:{address.rpartition(':')[2]}", token())[0] == "UNAVAILABLE"
+
+
 def workers(nodes: Iterable[Mapping[str, Any]], cpus: float, gpus: float) -> dict[str, int]:
     """Node id -> runs at once that fit there, of the nodes that are alive. A run is on one node."""
     found = {}

@@ -23,8 +23,8 @@ class InlineExecutor:
     def stop(self, run_id: str) -> None:
         """A run in training has the only thread, so nothing can stop it; `submit` refuses a time limit here."""
 
-    def on_every_node(self, function: Any, argument: dict[str, Any], seconds: float) -> dict[str, dict[str, Any]]:
-        return {}
+    def on_every_node(self, function: Any, argument: dict[str, Any], seconds: float) -> list[tuple[str, Any]]:
+        return []
 
     def last_words(self, pid: int) -> str:
         return ""

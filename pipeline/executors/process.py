@@ -139,8 +139,8 @@ class ProcessExecutor:
                 self._ready.append(Outcome(run_id, "stopped"))
                 self._discard(worker)
 
-    def on_every_node(self, function: Any, argument: dict[str, Any], seconds: float) -> dict[str, dict[str, Any]]:
-        return {}
+    def on_every_node(self, function: Any, argument: dict[str, Any], seconds: float) -> list[tuple[str, Any]]:
+        return []
 
     def last_words(self, pid: int) -> str:
         return ""  # an outcome brings them along

@@ -7,17 +7,36 @@ silent retries are off; a bounded number of tasks is in flight, since a queue of
 from __future__ import annotations
 
 import os
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from algoprogress.pipeline.executors import ClusterLost, NotEnoughResources
-from algoprogress.pipeline.executors.cluster import NoCluster, check_answers, find, no_answer, token, workers
-from algoprogress.pipeline.executors.local_ray import ENVIRONMENT, LocalCluster
+from algoprogress.pipeline.executors.cluster import (
+    NoCluster,
+    check_answers,
+    find,
+    no_answer,
+    only_on_loopback,
+    token,
+    workers,
+)
+from algoprogress.pipeline.executors.local_ray import ENVIRONMENT, LOOPBACK, LocalCluster
 from algoprogress.pipeline.worker import Outcome, Task, work
 
 CPUS = 1  # of a run: one thread each, so that runs do not wait for each other
+ORPHAN_SECONDS = 5.0
 COUNT_SECONDS = 15.0  # between two looks at how many nodes there are
+
+
+def work_under_raylet(task: dict[str, Any]) -> dict[str, Any]:
+    """`work`, by a process that does not stay for ever when the node it belonged to has died under it."""
+    node = os.getppid()
+    outcome = work(task)
+    if os.getppid() != node:
+        threading.Timer(ORPHAN_SECONDS, os._exit, (1,)).start()  # time enough to deliver the outcome
+    return outcome
 
 
 class RayExecutor:
@@ -45,6 +64,8 @@ class RayExecutor:
             if "RAY_AUTH_MODE" not in os.environ:
                 os.environ["RAY_AUTH_MODE"] = "token" if token() else "disabled"
             check_answers(address)
+            if only_on_loopback(address):
+                os.environ.update(LOOPBACK)
             options["address"] = address
         import ray
 
@@ -70,7 +91,7 @@ class RayExecutor:
                 "--gpus-per-run out, ask for less, or start a larger cluster"
             )
         # max_calls=0: a worker is kept for the next run, so torch is imported once per core, also on GPUs
-        self._remote = ray.remote(num_cpus=CPUS, num_gpus=gpus_per_run, max_retries=0, max_calls=0)(work)
+        self._remote = ray.remote(num_cpus=CPUS, num_gpus=gpus_per_run, max_retries=0, max_calls=0)(work_under_raylet)
 
     @property
     def slots(self) -> int:
@@ -125,9 +146,9 @@ class RayExecutor:
 
     def on_every_node(
         self, function: Callable[[dict[str, Any]], dict[str, Any]], argument: dict[str, Any], seconds: float
-    ) -> dict[str, dict[str, Any]]:
+    ) -> Iterator[tuple[str, dict[str, Any]]]:
         if self._local is not None:
-            return {}
+            return
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         remote = self._ray.remote(num_cpus=0, max_retries=0)(function)
@@ -137,14 +158,17 @@ class RayExecutor:
                 there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
                 name = f"{node['NodeManagerAddress']} ({node['NodeID'][:6]})"
                 asked[remote.options(scheduling_strategy=there).remote(argument)] = name
-        ready, late = self._ray.wait(list(asked), num_returns=len(asked), timeout=seconds)
-        answers = {asked[r]: {"error": f"it has not answered within {seconds:g} s"} for r in late}
-        for reference in ready:
+        deadline = time.monotonic() + seconds
+        while asked:
+            ready, _ = self._ray.wait(list(asked), num_returns=1, timeout=max(0.0, deadline - time.monotonic()))
+            if not ready:
+                yield next(iter(asked.values())), {"error": f"it has not answered within {seconds:g} s"}
+                return
+            name = asked.pop(ready[0])
             try:
-                answers[asked[reference]] = self._ray.get(reference)
+                yield name, self._ray.get(ready[0])
             except self._ray.exceptions.RayError as error:
-                answers[asked[reference]] = {"error": str(error).strip().splitlines()[-1]}
-        return answers
+                yield name, {"error": str(error).strip().splitlines()[-1]}
 
     def last_words(self, pid: int) -> str:
         return "" if self._local is None else self._local.printed(pid)

@@ -128,5 +128,5 @@ def test_a_server_that_does_not_answer_is_one_sentence_without_the_key(s3_url, m
 
 
 def test_a_bucket_that_is_not_there_is_one_sentence(s3_server):
-    with pytest.raises(StoreError, match="no-such-bucket.*create the bucket"):
+    with pytest.raises(StoreError, match=r"no-such-bucket.*create the bucket"):
         Store("s3://no-such-bucket/store").writable()
