@@ -30,6 +30,13 @@ ORPHAN_SECONDS = 5.0
 COUNT_SECONDS = 15.0  # between two looks at how many nodes there are
 
 
+def gpus_here() -> int:
+    """GPUs that torch finds on this machine; asked before a cluster is started in vain."""
+    import torch
+
+    return torch.cuda.device_count()
+
+
 def work_under_raylet(task: dict[str, Any]) -> dict[str, Any]:
     """`work`, by a process that does not stay for ever when the node it belonged to has died under it."""
     node = os.getppid()
@@ -57,6 +64,11 @@ class RayExecutor:
         options: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
         self._local: LocalCluster | None = None
         if address == "local":
+            if gpus_per_run and not gpus_here():
+                raise NotEnoughResources(
+                    f"a run asks for {gpus_per_run:g} GPU, and this machine has 0 GPU that torch can use: leave "
+                    "--gpus-per-run out, or give the --address of a cluster that has some"
+                )
             self._local = LocalCluster(slots)
             options |= self._local.options
         else:

@@ -164,7 +164,7 @@ def undisturbed(study_file: Callable[..., Path], tmp_path_factory: pytest.TempPa
         path = study_file(**changes)
         if str(path) not in known:
             store = Store(tmp_path_factory.mktemp("undisturbed"))
-            submit(resolve(load(path)), store, lambda: executors.make("process", slots=2), Progress())
+            submit(resolve(load(path)), store, lambda: executors.make("inline"), Progress())
             known[str(path)] = science(store)
         return known[str(path)]
 
@@ -193,8 +193,8 @@ def emulated() -> Iterator[Callable[..., Emulated]]:
     with temporary_folder() as folder:
         started: list[Emulated] = []
 
-        def start(nodes: int = 3, gpus: int = 0, cpus: int = 1) -> Emulated:
-            started.append(Emulated(nodes, gpus, cpus, folder))
+        def start(nodes: int = 3, gpus: int = 0, cpus: int = 1, **options: Any) -> Emulated:
+            started.append(Emulated(nodes, gpus, cpus, folder, **options))
             return started[-1]
 
         yield start

@@ -70,12 +70,15 @@ class Submit:
             env={**os.environ, **environment},
         )
         self.out = self.err = ""
+        self._facts: dict[str, Any] | None = None
 
     @property
     def pid(self) -> int:
         return self.process.pid
 
     def wait(self, seconds: float = PATIENCE) -> int:
+        if self.process.returncode is not None and self.out + self.err:
+            return self.process.returncode
         try:
             self.out, self.err = self.process.communicate(timeout=seconds)
         except subprocess.TimeoutExpired:
@@ -85,9 +88,10 @@ class Submit:
         return self.process.returncode
 
     def facts(self) -> dict[str, Any]:
-        assert self.wait() in (0, 1), self.err
-        found: dict[str, Any] = json.loads(self.out)
-        return found
+        if self._facts is None:
+            assert self.wait() in (0, 1), self.err
+            self._facts = json.loads(self.out)
+        return self._facts or {}
 
     def kill(self, how: int = signal.SIGKILL) -> None:
         self.process.send_signal(how)
@@ -106,14 +110,18 @@ def temporary_folder() -> Iterator[Path]:
 class Emulated:
     """Several Ray nodes on this machine, as processes that can be killed."""
 
-    def __init__(self, nodes: int, gpus: int, cpus: int, folder: Path):
+    def __init__(
+        self, nodes: int, gpus: int, cpus: int, folder: Path, hide: Path | None = None, **environment: str
+    ) -> None:
         self.environment = {
             "RAY_TMPDIR": str(folder),
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN": secrets.token_hex(32),
-            "PYTHONPATH": os.environ.get("PYTHONPATH", ""),
+            **environment,
         }
         words = [sys.executable, str(Path(__file__).with_name("emulated.py")), str(nodes), str(gpus), str(cpus)]
+        if hide is not None:  # its nodes see another, empty folder where this machine has `hide`
+            words = ["unshare", "-m", "sh", "-c", f"mount -t tmpfs tmpfs '{hide}' && exec \"$@\"", "sh", *words]
         self.process = subprocess.Popen(
             words,
             stdin=subprocess.PIPE,
@@ -123,7 +131,9 @@ class Emulated:
             env={**os.environ, **self.environment},
         )
         assert self.process.stdout is not None
-        self.facts: dict[str, Any] = json.loads(self.process.stdout.readline() or "{}")
+        line = self.process.stdout.readline()
+        assert line, "the emulated cluster did not start"
+        self.facts: dict[str, Any] = json.loads(line)
         self.address: str = self.facts["address"]
 
     def node_of(self, pid: int) -> int:
