@@ -5,6 +5,7 @@ Nothing heavy is imported at the top: `--help` and `status` need neither torch n
 
 from __future__ import annotations
 
+import signal
 import sys
 import warnings
 from typing import NoReturn
@@ -58,6 +59,7 @@ def stop(message: str, code: int) -> NoReturn:
 
 def main() -> None:
     """Run a command; an error that a user can mend is one sentence and an exit code, never a traceback."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a batch system ends a job so: workers are taken along
     warnings.showwarning = lambda message, *_, **__: note(f"warning: {message}")
     try:
         code = app(standalone_mode=False) or DONE

@@ -7,6 +7,7 @@ silent retries are off; a bounded number of tasks is in flight, since a queue of
 from __future__ import annotations
 
 import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -86,7 +87,10 @@ class RayExecutor:
         self._stopped: set[str] = set()
         self._most, self._gpus = slots, gpus_per_run
         try:
+            on_sigterm = signal.getsignal(signal.SIGTERM)
             ray.init(**options)
+            if threading.current_thread() is threading.main_thread():
+                signal.signal(signal.SIGTERM, on_sigterm)  # Ray's own would end this process without a word
             self._count()
         except ConnectionError:
             self.close()

@@ -22,7 +22,7 @@ import psutil
 
 from algoprogress.results import Store
 
-PATIENCE = 240.0  # seconds that a busy machine may take for what takes a few
+PATIENCE = 600.0  # seconds that a busy machine may take for what takes a few
 SCIENCE = ["loss", "loss_se", "train_loss", "initial_loss", "compute", "tokens", "n_params", "status", "bits_per_byte"]
 
 

@@ -15,12 +15,8 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from harness import check_whole, science, until
+from harness import check_whole, run, science, until
 
-from algoprogress.pipeline import executors
-from algoprogress.pipeline.plan import resolve
-from algoprogress.pipeline.progress import Progress
-from algoprogress.pipeline.submit import submit
 from algoprogress.results import CorruptRun, Store, StoreError
 from algoprogress.results.runfile import encode
 
@@ -43,6 +39,7 @@ def files(store: Store) -> list[str]:
     return sorted(p.relative_to(store.url).as_posix() for p in Path(store.url).rglob("*") if p.is_file())
 
 
+@pytest.mark.slow
 @pytest.mark.fault(12, "the disk fills up while runs train")
 def test_a_disk_that_fills_up_stops_the_submit_and_tears_nothing(
     study_file, undisturbed, small_disk, submitted, outcome
@@ -85,7 +82,7 @@ def test_a_file_that_may_not_be_written_whole_is_not_there(study_file, undisturb
     assert limited.wait() == 2
     assert "larger than this process may write; raise the limit (ulimit -f)" in limited.err
     assert files(store) == []
-    assert submitted(study_file(), store, *PROCESS).facts()["trained"] == 8
+    assert run(study_file(), store, "inline").trained == 8
     check_whole(store, undisturbed())
     outcome("refused before anything is trained, by a sentence; nothing half-written")
 
@@ -118,17 +115,13 @@ def flipped(data: bytes, rng: random.Random) -> bytes:
 @pytest.fixture
 def trained(study_file, undisturbed, tmp_path) -> Store:
     """A store in which the study is trained."""
-    from algoprogress.ablations.study_file import load
-
     store = Store(tmp_path / "store")
-    submit(resolve(load(study_file())), store, lambda: executors.make("process", slots=2), Progress())
+    run(study_file(), store, "inline")
     return store
 
 
 @pytest.mark.fault(13, "files that are empty, truncated, zeroed, replaced, or have one bit flipped")
-def test_a_damaged_file_is_named_left_out_set_aside_and_trained_again(
-    study_file, undisturbed, trained, submitted, outcome
-):
+def test_a_damaged_file_is_named_left_out_set_aside_and_trained_again(study_file, undisturbed, trained, outcome):
     expected, rng = undisturbed(), random.Random(0)
     paths = sorted(Path(trained.url, "runs").iterdir())
     for path, damage in zip(paths, DAMAGE.values(), strict=False):
@@ -150,8 +143,7 @@ def test_a_damaged_file_is_named_left_out_set_aside_and_trained_again(
             silent += not found.loc[[paths[-1].stem]].equals(expected.loc[[paths[-1].stem]])
     assert silent == 0
     paths[-1].write_bytes(sound)
-    facts = submitted(study_file(), trained, *PROCESS).facts()
-    assert facts["trained"] == len(DAMAGE)
+    assert run(study_file(), trained, "inline").trained == len(DAMAGE)
     check_whole(trained, expected)
     assert len(list(Path(trained.url, "quarantine").glob("*.parquet"))) == len(DAMAGE)
     outcome(
@@ -188,7 +180,7 @@ def test_files_of_other_versions_are_upgraded_or_refused_by_name(trained, undist
 @pytest.mark.fault(19, "a store that becomes read-only")
 def test_a_read_only_store_is_read_and_not_submitted_to(study_file, small_disk, submitted, outcome, undisturbed):
     store = Store(small_disk / "store")
-    assert submitted(study_file(), store, *PROCESS).facts()["trained"] == 8
+    assert run(study_file(), store, "inline").trained == 8
     subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
     pd.testing.assert_frame_equal(science(store), undisturbed())
     assert store.verify().empty
@@ -204,7 +196,7 @@ def test_a_deleted_store_is_made_again(study_file, undisturbed, store, submitted
     until(lambda: store.run_ids(), "nothing is trained")
     Path(store.url).rename(tmp_path / "deleted")
     first.wait()
-    assert submitted(study_file(), store, *PROCESS).wait() == 0
+    assert not run(study_file(), store, "inline").failed
     check_whole(store, undisturbed())
     outcome("it is made anew; the next submit trains what was deleted")
 

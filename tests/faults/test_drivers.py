@@ -26,7 +26,8 @@ PROCESS = ["--executor", "process", "--slots", "2"]
 @pytest.mark.parametrize(
     ("how", "executor"),
     [
-        *[(how, "process") for how in SIGNALS],
+        (signal.SIGKILL, "process"),
+        *[pytest.param(how, "process", marks=pytest.mark.slow) for how in SIGNALS[1:]],
         *[pytest.param(how, "ray", marks=pytest.mark.slow) for how in SIGNALS],
     ],
 )
@@ -79,6 +80,7 @@ def test_two_drivers_share_the_work_and_do_nothing_twice(
     outcome(f"8 runs, 8 trainings begun, 8 records ({where})")
 
 
+@pytest.mark.slow
 @pytest.mark.fault(8, "two drivers on one store, and one of them is killed")
 def test_what_a_dead_driver_had_begun_is_taken_over_by_the_other(
     study_file, undisturbed, store, submitted, tmp_path, outcome
@@ -159,6 +161,7 @@ def hour_in(environment: dict[str, str]) -> float:
     return float(done.stdout)
 
 
+@pytest.mark.slow
 @pytest.mark.fault(15, "two drivers whose clocks are two hours apart, and one clock that jumps back meanwhile")
 def test_clocks_that_are_wrong_and_jump_neither_steal_nor_repeat_a_run(
     study_file, undisturbed, store, submitted, tmp_path, monkeypatch, shifted_clock, outcome
@@ -178,6 +181,7 @@ def test_clocks_that_are_wrong_and_jump_neither_steal_nor_repeat_a_run(
     outcome("8 runs, 8 trainings begun, 8 records: no claim is judged by a clock that can be set")
 
 
+@pytest.mark.slow
 @pytest.mark.fault(20, "a study file that is edited while it trains")
 def test_an_edited_study_file_changes_no_run_that_is_there(
     study_file, undisturbed, store, submitted, tmp_path, outcome
@@ -199,7 +203,7 @@ def test_an_edited_study_file_changes_no_run_that_is_there(
 
 
 @pytest.mark.fault(21, "a pre-empted long run: driver and worker killed between two checkpoints")
-@pytest.mark.parametrize("where", ["folder", "s3"])
+@pytest.mark.parametrize("where", ["folder", pytest.param("s3", marks=pytest.mark.slow)])
 def test_a_run_goes_on_from_its_checkpoint_bit_for_bit(
     study_file, tmp_path, s3_url, monkeypatch, where, outcome, submitted
 ):
