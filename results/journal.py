@@ -72,11 +72,16 @@ class Journal:
         return self._facts(names, progress.FAILURE_COLUMNS)
 
     def clean(self) -> list[str]:
-        """Removes what dead processes of this host left: temporary files, claims, submits. Returns their names."""
+        """Removes what nobody needs: temporary files, claims and submits that dead processes of this host left, and
+        checkpoints of runs that are stored. Returns their names.
+        """
         removed = [name for name, host, mark, _ in self.folder.leftovers() if is_gone(host, mark)]
         for table in (self.active(), self.submits()):
             removed += [name for name, stale in zip(table.attrs["names"], table["stale"], strict=True) if stale]
         removed += submits.orphans(self.folder, removed)
+        for entry in self.folder.entries("checkpoints"):
+            if self.folder.exists(f"runs/{entry.name.partition('.')[0]}.parquet"):
+                removed.append(f"checkpoints/{entry.name}")
         for name in removed:
             self.folder.remove(name)
         return removed

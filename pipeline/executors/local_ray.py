@@ -67,6 +67,12 @@ class LocalCluster:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._reaper.wait(PATIENCE)
 
+    def end_processes(self) -> None:
+        """Ends what a start that failed has left, so that it can be tried again."""
+        for process in members(self.folder):
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+
     def printed(self, pid: int) -> str:
         """What a worker of this cluster wrote to its streams."""
         found = sorted(self.folder.glob(f"session_*/logs/worker-*-{pid}.err"))

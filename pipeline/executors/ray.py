@@ -28,6 +28,7 @@ from algoprogress.pipeline.worker import Outcome, Task, work
 
 CPUS = 1  # of a run: one thread each, so that runs do not wait for each other
 ORPHAN_SECONDS = 5.0
+STARTS = 3  # Ray gives a node 30 s to start, which a busy machine may not
 COUNT_SECONDS = 15.0  # between two looks at how many nodes there are
 
 
@@ -88,7 +89,7 @@ class RayExecutor:
         self._most, self._gpus = slots, gpus_per_run
         try:
             on_sigterm = signal.getsignal(signal.SIGTERM)
-            ray.init(**options)
+            self._init(options)
             if threading.current_thread() is threading.main_thread():
                 signal.signal(signal.SIGTERM, on_sigterm)  # Ray's own would end this process without a word
             self._count()
@@ -108,6 +109,18 @@ class RayExecutor:
             )
         # max_calls=0: a worker is kept for the next run, so torch is imported once per core, also on GPUs
         self._remote = ray.remote(num_cpus=CPUS, num_gpus=gpus_per_run, max_retries=0, max_calls=0)(work_under_raylet)
+
+    def _init(self, options: dict[str, Any]) -> None:
+        for attempt in range(STARTS):
+            try:
+                self._ray.init(**options)
+                return
+            except Exception as error:  # Ray has no class for it
+                if "timed out during startup" not in str(error) or attempt == STARTS - 1:
+                    raise
+                self._ray.shutdown()
+                if self._local is not None:
+                    self._local.end_processes()
 
     @property
     def slots(self) -> int:

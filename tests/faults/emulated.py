@@ -10,11 +10,11 @@ import json
 import os
 import sys
 
-FAST_HEALTH_CHECKS = {  # a lost node is noticed after 1.2 s instead of 15 s
+FAST_HEALTH_CHECKS = {  # a lost node is noticed after a few seconds, and a slow one is not taken for it
     "health_check_initial_delay_ms": 0,
-    "health_check_period_ms": 500,
-    "health_check_timeout_ms": 500,
-    "health_check_failure_threshold": 3,
+    "health_check_period_ms": 1000,
+    "health_check_timeout_ms": 10000,
+    "health_check_failure_threshold": 4,
 }
 
 

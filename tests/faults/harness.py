@@ -23,6 +23,7 @@ import psutil
 from algoprogress.results import Store
 
 PATIENCE = 600.0  # seconds that a busy machine may take for what takes a few
+STARTS = 5  # Ray gives a node 30 s to start, which a busy machine may not
 SCIENCE = ["loss", "loss_se", "train_loss", "initial_loss", "compute", "tokens", "n_params", "status", "bits_per_byte"]
 
 
@@ -31,7 +32,7 @@ def until(condition: Callable[[], Any], what: str, seconds: float = PATIENCE) ->
     deadline = time.monotonic() + seconds
     while not (found := condition()):
         assert time.monotonic() < deadline, f"{what}, after {seconds:g} s"
-        time.sleep(0.05)
+        time.sleep(0.2)
     return found
 
 
@@ -107,6 +108,14 @@ def temporary_folder() -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def kill_all(name: str, value: str) -> None:
+    """Ends every process in whose environment a variable has this value."""
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if process.pid != os.getpid() and process.environ().get(name) == value:
+                process.kill()
+
+
 class Emulated:
     """Several Ray nodes on this machine, as processes that can be killed."""
 
@@ -122,16 +131,20 @@ class Emulated:
         words = [sys.executable, str(Path(__file__).with_name("emulated.py")), str(nodes), str(gpus), str(cpus)]
         if hide is not None:  # its nodes see another, empty folder where this machine has `hide`
             words = ["unshare", "-m", "sh", "-c", f"mount -t tmpfs tmpfs '{hide}' && exec \"$@\"", "sh", *words]
-        self.process = subprocess.Popen(
-            words,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-            env={**os.environ, **self.environment},
-        )
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
+        for _ in range(STARTS):
+            self.process = subprocess.Popen(
+                words,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                text=True,
+                env={**os.environ, **self.environment},
+            )
+            assert self.process.stdout is not None
+            line = self.process.stdout.readline()
+            if line:
+                break
+            self.close()
         assert line, "the emulated cluster did not start"
         self.facts: dict[str, Any] = json.loads(line)
         self.address: str = self.facts["address"]
@@ -154,17 +167,14 @@ class Emulated:
 
     def close(self) -> None:
         assert self.process.stdin is not None
-        family = psutil.Process(self.process.pid).children(recursive=True)
-        self.process.stdin.close()
+        with suppress(OSError):
+            self.process.stdin.close()
         try:
-            self.process.wait(30)
+            self.process.wait(60)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
-        _, alive = psutil.wait_procs(family, timeout=5)
-        for process in alive:
-            with suppress(psutil.NoSuchProcess):
-                process.kill()
+        kill_all("RAY_TMPDIR", self.environment["RAY_TMPDIR"])
 
 
 def run(path: Path, store: Store, executor: str = "process", progress: Any = None, **options: Any) -> Any:

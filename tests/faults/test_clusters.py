@@ -113,7 +113,6 @@ class Started:
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN": os.urandom(32).hex(),
             "RAY_USAGE_STATS_ENABLED": "0",
-            "RAY_raylet_start_wait_time_s": "180",
         }
         with socket.socket() as free:
             free.bind(("", 0))

@@ -198,3 +198,12 @@ def test_a_submit_is_listed_asked_to_stop_and_gone(store):
 def test_a_request_to_a_submit_that_is_no_more_is_swept_away(store):
     name = submits.ask_to_stop(store.folder, submits.new_driver())
     assert store.clean() == [name]
+
+
+def test_the_checkpoint_of_a_stored_run_is_swept_away_and_another_stays(store, make_run):
+    record, curve = make_run()
+    store.publish(record, curve)
+    for run_id in (record["run_id"], RUN):
+        store.folder.replace(f"checkpoints/{run_id}.safetensors", b"x")
+    assert store.clean() == [f"checkpoints/{record['run_id']}.safetensors"]
+    assert store.folder.exists(f"checkpoints/{RUN}.safetensors")
