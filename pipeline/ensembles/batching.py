@@ -36,8 +36,8 @@ class _Attention(_Batched):
     @staticmethod
     def vmap(info: Any, dims: tuple[int | None, ...], q: Tensor, k: Tensor, v: Tensor, options: Any) -> Any:  # type: ignore[override]
         members = [_leading(x, dim, info.batch_size) for x, dim in zip((q, k, v), dims, strict=False)]
-        y = F.scaled_dot_product_attention(*(x.flatten(0, 1) for x in members), **options)
-        return y.unflatten(0, members[0].shape[:2]), 0
+        q, k, v = (x.flatten(0, 1) for x in members)
+        return F.scaled_dot_product_attention(q, k, v, **options).unflatten(0, members[0].shape[:2]), 0
 
 
 class _LSTM(_Batched):

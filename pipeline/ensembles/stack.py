@@ -8,6 +8,7 @@ Shapes: K members, B sequences, T context, V vocabulary.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -25,12 +26,15 @@ class Stack:
 
     Args:
         models: of one architecture; their parameters and gradients become views into the stack.
+        clips: largest gradient norm of each; None: no clipping.
         dtype: of the arithmetic, as a RunSpec says it.
     """
 
-    def __init__(self, models: Sequence[nn.Module], dtype: str) -> None:
+    def __init__(self, models: Sequence[nn.Module], clips: Sequence[float | None], dtype: str) -> None:
         self.models, self.dtype = list(models), dtype
         members = [dict(model.named_parameters()) for model in self.models]
+        first = next(self.models[0].parameters())
+        self.clips_K = first.new_tensor([math.inf if clip is None else clip for clip in clips])
         self.weights: dict[str, Tensor] = {}
         self._gradients: dict[str, Tensor] = {}  # laid out as the weights are, which fused optimizers rely on
         for name in members[0]:
@@ -40,14 +44,13 @@ class Stack:
                 member[name].data, member[name].grad = weight[k], gradient[k]
             self.weights[name], self._gradients[name] = weight.requires_grad_(), gradient
 
-    def gradients(self, x_KBT: Tensor, y_KBT: Tensor, state: State, clip_K: Tensor) -> tuple[Tensor, Tensor, State]:
+    def gradients(self, x_KBT: Tensor, y_KBT: Tensor, state: State) -> tuple[Tensor, Tensor, State]:
         """Leave in each member's parameters the gradient of its own loss, clipped to its own global norm.
 
         Args:
             x_KBT: each member's tokens.
             y_KBT: the tokens after them.
             state: what the last step returned; empty at first.
-            clip_K: largest gradient norms; infinite for no clipping.
 
         Returns:
             The losses and the gradient norms before clipping, K each, and the state.
@@ -56,7 +59,7 @@ class Stack:
             losses_K, *state_after = vmap(self._loss)(self.weights, x_KBT, y_KBT, state)
         gradients = torch.autograd.grad(losses_K.sum(), list(self.weights.values()))
         norms_K = torch.linalg.vector_norm(torch.stack([g.flatten(1).norm(dim=1) for g in gradients]), dim=0)
-        factors_K = (clip_K / (norms_K + 1e-6)).clamp(max=1.0)  # as torch.nn.utils.clip_grad_norm_
+        factors_K = (self.clips_K / (norms_K + 1e-6)).clamp(max=1.0)  # as torch.nn.utils.clip_grad_norm_
         for gradient, clipped in zip(gradients, self._gradients.values(), strict=True):
             torch.mul(gradient, factors_K.view(-1, *[1] * (gradient.ndim - 1)), out=clipped)
         return losses_K.detach(), norms_K, tuple(s.detach() for s in state_after)

@@ -5,7 +5,6 @@ Shapes: K members, B sequences, T context.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -78,11 +77,14 @@ def train_together(
     def seconds() -> float:
         return shared + (time.perf_counter() - since) / len(members)
 
-    stack, clip_K, order_KSB = _stacked(members, where)
+    stack: Stack | None = None
     while members:
+        if stack is None:
+            stack = Stack([m.model for m in members], [m.spec.clip for m in members], first.dtype)
         rates = [m.spec.learning_rate * m.spec.schedule.factor(step, m.spec.steps) for m in members]
-        batch = torch.from_numpy(text[order_KSB[:, step, :, None] + within].astype(np.int64)).to(where)
-        losses_K, norms_K, state = stack.gradients(batch[..., :-1], batch[..., 1:], state, clip_K)
+        starts_KB = np.stack([m.order_SB[step] for m in members])
+        batch = torch.from_numpy(text[starts_KB[..., None] + within].astype(np.int64)).to(where)
+        losses_K, norms_K, state = stack.gradients(batch[..., :-1], batch[..., 1:], state)
         for member, rate in zip(members, rates, strict=True):
             for group in member.optimizer.param_groups:
                 group["lr"] = rate
@@ -102,28 +104,17 @@ def train_together(
         unread.clear()
 
         now = time.perf_counter()
-        if on_progress is not None and (
-            now - reported > max(1.0, len(members) / BEATS_PER_SECOND) or step == first.steps
-        ):
+        late = now - reported > max(1.0, len(members) / BEATS_PER_SECOND)
+        if on_progress is not None and (late or step == first.steps):
             reported = now
             for k, member in enumerate(members):
                 speed = member.book.step * first.batch_tokens / (now - begun)
                 on_progress(member.spec.run_id, member.book.beat(losses[-1][k], speed))
 
-        if not any(m.book.over for m in members):
-            continue
-        shared, since, ended = seconds(), time.perf_counter(), [m for m in members if m.book.over]
-        going_on = [k for k, m in enumerate(members) if not m.book.over]
-        members, state = [members[k] for k in going_on], tuple(s[going_on] for s in state)
-        for member in ended:
-            yield member.book.finish(shared, where, n_threads)
-        if members:
-            stack, clip_K, order_KSB = _stacked(members, where)
-
-
-def _stacked(members: list[_Member], device: torch.device) -> tuple[Stack, Tensor, NDArray[np.int64]]:
-    """The members' weights, largest gradient norms (K) and places in the text (K, S, B) as one each."""
-    clips = [math.inf if m.spec.clip is None else m.spec.clip for m in members]
-    stack = Stack([m.model for m in members], members[0].spec.dtype)
-    dtype = torch.float64 if members[0].spec.dtype == "float64" else torch.float32
-    return stack, torch.tensor(clips, device=device, dtype=dtype), np.stack([m.order_SB for m in members])
+        ended = [m.book for m in members if m.book.over]
+        if ended:
+            shared, since = seconds(), time.perf_counter()
+            left = [k for k, m in enumerate(members) if not m.book.over]
+            members, state, stack = [members[k] for k in left], tuple(s[left] for s in state), None
+            for book in ended:
+                yield book.finish(shared, where, n_threads)
