@@ -15,6 +15,7 @@ from typing import Any
 
 from algoprogress.ablations.study import Study, refine
 from algoprogress.pipeline import provenance
+from algoprogress.pipeline.ensembles.executor import bundled
 from algoprogress.pipeline.executors import Executor
 from algoprogress.pipeline.plan import losses
 from algoprogress.pipeline.progress import Progress
@@ -45,6 +46,7 @@ def submit(
     time_limit: float | None = None,
     retry_failed: bool = False,
     device: str = "cpu",
+    ensembles: bool | None = None,
 ) -> Summary:
     """Train every run of a resolved study that the store does not hold, and what its sweep adds as losses come in.
 
@@ -56,6 +58,7 @@ def submit(
         time_limit: seconds after which a run is stopped by force; None: no limit.
         retry_failed: train again what has failed before.
         device: the workers' torch device.
+        ensembles: train runs of one shape together: True: wherever it is possible; False: never; None: where it pays.
 
     Raises:
         StoreError: the store cannot be written.
@@ -72,7 +75,8 @@ def submit(
         loop.look()
         store.save_study(loop.study.stored())
         if loop.todo:
-            executor = make_executor()
+            # a time limit is one run's
+            executor = bundled(make_executor(), device, ensembles if time_limit is None else False)
             try:
                 loop.run(executor)
             finally:

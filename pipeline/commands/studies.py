@@ -75,6 +75,10 @@ def submit(
     ] = None,
     time_limit: Annotated[float | None, typer.Option(help="Stop a run after so many seconds.")] = None,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Train again what has failed before.")] = False,
+    ensembles: Annotated[
+        bool | None,
+        typer.Option(help="Train runs of one shape together, wherever possible or never; default: where it is faster."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Train every run of a study that the store does not hold. Safe to interrupt and to repeat."""
@@ -90,6 +94,8 @@ def submit(
             raise ValueError(f"{option} is a number above 0, not {value}")
     if time_limit is not None and executor == "inline":
         raise ValueError("--time-limit needs workers that can be stopped: use --executor process or ray")
+    if time_limit is not None and ensembles:
+        raise ValueError("--time-limit is a single run's: leave it out, or use --no-ensembles")
     found, there = find_study(study), open_store(store)
     there.writable()
     if max_hours is not None:
@@ -107,6 +113,7 @@ def submit(
         time_limit=time_limit,
         retry_failed=retry_failed,
         device="cuda" if gpus_per_run else "cpu",
+        ensembles=ensembles,
     )
     failed = [{"run_id": run_id, "message": message} for run_id, message in summary.failed.items()]
     facts = {

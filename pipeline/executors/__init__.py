@@ -16,7 +16,9 @@ class NotEnoughResources(RuntimeError):
 class Executor(Protocol):
     """What `submit` asks of a place where tasks run."""
 
-    slots: int  # runs at once
+    @property
+    def slots(self) -> int:
+        """Runs at once; a cluster that grows or shrinks changes it."""
 
     def start(self, task: Task) -> None:
         """Queue a task. At most a small multiple of `slots` are queued at once."""
