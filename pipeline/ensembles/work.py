@@ -9,6 +9,7 @@ import contextlib
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from algoprogress.pipeline import provenance
@@ -41,7 +42,7 @@ def work_together(task: Task, on_progress: OnProgress | None) -> Outcome:
             for one in tasks:
                 if (outcome := present(one, store)) is not None:
                     ended[one.run_id] = outcome
-            fresh = [one for one in tasks if one.run_id not in ended and not _begun(one)]
+            fresh = [one for one in tasks if one.run_id not in ended]
             if len(fresh) > 1:
                 _train_and_publish({one.run_id: one for one in fresh}, store, on_progress, ended)
         except StoreError:
@@ -62,12 +63,6 @@ def work_together(task: Task, on_progress: OnProgress | None) -> Outcome:
     return replace(first, together=tuple(other.plain() for other in others))
 
 
-def _begun(task: Task) -> bool:
-    """Whether the run was interrupted while it trained alone: it goes on from there."""
-    path = checkpoint(task)
-    return path is not None and path.exists()
-
-
 def _train_and_publish(
     tasks: dict[str, Task], store: Store, on_progress: OnProgress | None, ended: dict[str, Outcome]
 ) -> None:
@@ -81,10 +76,13 @@ def _train_and_publish(
 
     for run_id in tasks:
         beat(run_id, {"step": 0, "steps": 0, "tokens": 0, "loss": None, "tokens_per_second": None})
-    for run in _runs(list(tasks.values()), beat):
+    paths = {one.run_id: path for one in tasks.values() if (path := checkpoint(one)) is not None}
+    for run in _runs(list(tasks.values()), beat, paths):
         task = tasks[run.record["run_id"]]
         try:
             ended[task.run_id] = publish(task, store, started_at, run)
+            if task.run_id in paths:
+                paths[task.run_id].unlink(missing_ok=True)
         except StoreError as error:
             ended[task.run_id] = Outcome(task.run_id, "store", None, str(error))
         except Exception as error:
@@ -93,7 +91,7 @@ def _train_and_publish(
             store.retire(task.run_id)
 
 
-def _runs(tasks: list[Task], beat: Callable[[str, dict[str, Any]], None]) -> Iterator[Run]:
+def _runs(tasks: list[Task], beat: Callable[[str, dict[str, Any]], None], paths: dict[str, Path]) -> Iterator[Run]:
     from algoprogress.pipeline.data import open_tokens
     from algoprogress.pipeline.device import prepare
     from algoprogress.pipeline.ensembles.train import train_together
@@ -102,4 +100,12 @@ def _runs(tasks: list[Task], beat: Callable[[str, dict[str, Any]], None]) -> Ite
     prepare(task.device)
     data = specs[0].data
     tokens = open_tokens(data.corpus, data.corpus_sha256, data.tokenizer)
-    yield from train_together(specs, tokens, device=task.device, n_threads=task.n_threads, on_progress=beat)
+    yield from train_together(
+        specs,
+        tokens,
+        device=task.device,
+        n_threads=task.n_threads,
+        on_progress=beat,
+        checkpoint_paths=paths,
+        checkpoint_seconds=task.checkpoint_seconds,
+    )

@@ -206,7 +206,7 @@ def test_where_it_pays_is_the_default(tiny_study, tmp_path, monkeypatch):
 def ensemble(make_spec, tmp_path):
     """A store, and a task of four runs of which the second diverges."""
     changes = [{}, {"optimizer": "sgd", "learning_rate": 1e6, "clip": None}, {"seed": 1}, {"seed": 2}]
-    first, *others = (task_of(make_spec(tokens=2560, **change), tmp_path / "store") for change in changes)
+    first, *others = (task_of(make_spec(tokens=20 * 256, **change), tmp_path / "store") for change in changes)
     task = {**first.plain(), "together": tuple(other.plain() for other in others)}
     return Store(tmp_path / "store"), task, [first.run_id, *(other.run_id for other in others)]
 
@@ -266,20 +266,11 @@ def test_a_spec_that_is_another_run_here_fails_and_the_others_do_not(ensemble):
     assert [found[run_id]["status"] for run_id in run_ids[1:]] == ["diverged", "done", "done"]
 
 
-def test_a_run_with_a_checkpoint_goes_on_from_there_alone(ensemble, monkeypatch):
-    from algoprogress.pipeline import trainer
-
+def test_checkpoints_of_published_members_are_removed(ensemble):
     store, task, run_ids = ensemble
-    alone = []
-    original = trainer.train
-    monkeypatch.setattr(trainer, "train", lambda spec, *a, **k: (alone.append(spec.run_id), original(spec, *a, **k))[1])
-    path = store.folder.path / "checkpoints" / f"{run_ids[2]}.safetensors"
-    path.parent.mkdir(parents=True)
-    path.write_bytes(b"not a checkpoint")
-    with pytest.warns(UserWarning, match="begins again"):
-        outcomes(task)
-    assert alone == [run_ids[2]]
-    assert store.run_ids() == set(run_ids)
+    found = outcomes({**task, "checkpoint_seconds": 0.0})
+    assert store.run_ids() == set(run_ids) == found.keys()
+    assert list((store.folder.path / "checkpoints").iterdir()) == []
 
 
 def test_runs_whose_ensemble_is_killed_are_trained_again_alone(tiny_study, tmp_path, expected):
@@ -293,7 +284,7 @@ def test_runs_whose_ensemble_is_killed_are_trained_again_alone(tiny_study, tmp_p
                     os.kill(beat["pid"], signal.SIGKILL)
 
     def longer(entry):
-        return entry.model_copy(update={"spec": entry.spec.model_copy(update={"tokens": 6 * entry.spec.tokens})})
+        return entry.model_copy(update={"spec": entry.spec.model_copy(update={"tokens": 4 * entry.spec.tokens})})
 
     study = tiny_study.model_copy(update={"arms": {a: tuple(map(longer, e)) for a, e in tiny_study.arms.items()}})
     summary = submit(resolve(study), store, lambda: ProcessExecutor(1), Killer(), ensembles=True)

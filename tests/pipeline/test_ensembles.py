@@ -146,6 +146,50 @@ def test_each_member_reports_its_own_progress(spec_of, tokens):
     assert len({beat["loss"] for beat in heard.values()}) == 2
 
 
+class Killed(Exception):
+    pass
+
+
+@pytest.mark.parametrize("name", ["modern", "lstm"])
+def test_interrupted_members_go_on_together_or_alone(spec_of, tokens, tmp_path, name):
+    specs = [spec_of(name, seed=seed, tokens=40 * 64, optimizer=o) for seed, o in enumerate(["adamw", "momentum"])]
+    whole = [train(spec, tokens) for spec in specs]
+    specs.append(spec_of(name, tokens=40 * 64, **DIVERGING))
+    paths = {spec.run_id: tmp_path / f"{spec.run_id}.safetensors" for spec in specs}
+
+    def die(run_id, beat):
+        raise Killed
+
+    with pytest.raises(Killed):  # at the last step, after the checkpoint of step 32
+        together(specs, tokens, on_progress=die, checkpoint_paths=paths, checkpoint_seconds=0.0)
+    assert [path.exists() for path in paths.values()] == [True, True, False]  # the one that diverged has ended
+    alone = tmp_path / "alone.safetensors"
+    alone.write_bytes(paths[specs[0].run_id].read_bytes())
+    assert_equal(train(specs[0], tokens, checkpoint_path=alone), whole[0], rel=1e-10)
+    runs = together(specs, tokens, checkpoint_paths=paths)
+    for spec, expected in zip(specs, whole, strict=False):
+        assert_equal(runs[spec.run_id], expected, rel=1e-10)
+    assert runs[specs[2].run_id].record["status"] == "diverged"
+
+
+def test_a_damaged_checkpoint_is_dropped_and_the_member_begins_again(spec_of, tokens, tmp_path):
+    specs = [spec_of("modern", seed=seed) for seed in range(2)]
+    path = tmp_path / "run.safetensors"
+    path.write_bytes(b"not a checkpoint")
+    with pytest.warns(UserWarning, match="begins again"):
+        runs = together(specs, tokens, checkpoint_paths={specs[1].run_id: path})
+    assert_equal(runs[specs[1].run_id], train(specs[1], tokens), rel=1e-10)
+
+
+def test_an_ensemble_goes_on_where_no_checkpoint_can_be_written(spec_of, tokens, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    specs = [spec_of("modern", seed=seed) for seed in range(2)]
+    paths = {spec.run_id: tmp_path / "file" / "run" for spec in specs}
+    with pytest.warns(UserWarning, match="goes on without checkpoints"):
+        runs = together(specs, tokens, checkpoint_paths=paths, checkpoint_seconds=0.0)
+    assert len(runs) == 2
+
+
 @pytest.mark.parametrize(
     "changes",
     [
