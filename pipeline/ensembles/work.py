@@ -81,8 +81,8 @@ def _train_and_publish(
         task = tasks[run.record["run_id"]]
         try:
             ended[task.run_id] = publish(task, store, started_at, run)
-            if task.run_id in paths:
-                paths[task.run_id].unlink(missing_ok=True)
+            with contextlib.suppress(OSError, KeyError):
+                paths[task.run_id].unlink()
         except StoreError as error:
             ended[task.run_id] = Outcome(task.run_id, "store", None, str(error))
         except Exception as error:
