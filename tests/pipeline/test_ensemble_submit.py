@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from collections import Counter
@@ -293,3 +294,27 @@ def test_runs_whose_ensemble_is_killed_are_trained_again_alone(tiny_study, tmp_p
     assert set(store.failures()["class"]) == {"infra"}
     assert len(store.failures()) >= 2  # each member of the ensemble
     assert len(store.runs("tiny")) == 8
+
+
+def test_a_time_limit_is_a_single_runs(cli, tiny_study, text_file, tmp_path):
+    study = text_file.with_name("tiny.yaml")
+    code, _, err = cli("submit", study, "--store", tmp_path, "--executor", "process", "--time-limit", 5, "--ensembles")
+    assert code == 2
+    assert "--no-ensembles" in err
+
+
+def test_the_benchmark_of_ensembles_says_where_they_are_taken(cli, monkeypatch):
+    from algoprogress.pipeline import bench, bench_ensembles
+
+    monkeypatch.setattr(bench, "ROUNDS", 1)
+    monkeypatch.setattr(bench_ensembles, "STEPS", 2)
+    monkeypatch.setattr(
+        bench_ensembles, "CASES", [("transformer", {"width": 16}, 128, 4), ("lstm", {"width": 8}, 128, 2)]
+    )
+    code, out, _ = cli("bench", "ensembles", "--json")
+    taken, alone = json.loads(out)
+    assert code == 0
+    assert taken["target"] == bench_ensembles.TARGET
+    assert alone["target"] == 0.0
+    assert alone["case"].endswith("; alone")
+    assert min(taken["ratio"], alone["ratio"]) > 0
