@@ -9,7 +9,7 @@ COLUMNS = ["arm", "slope", "slope_low", "slope_high", "method", "law", "n_runs",
 
 
 def scale_dependence(gains: pd.DataFrame) -> pd.DataFrame:
-    """d ln CEG / d ln C by least squares of ln CEG on ln C over the rows of a gain table, per arm and method.
+    """d ln CEG / d ln C by least squares of ln CEG on ln C over the rows of a gain table, per arm, method and law.
 
     0 is a gain that is the same at every compute. Censored rows, and rows by law at a compute where the arm was not
     measured, are left out. The interval is the same slope in each resample of the seeds.
@@ -28,13 +28,13 @@ def scale_dependence(gains: pd.DataFrame) -> pd.DataFrame:
     if missing:
         raise ValueError(f"The gain table has no column {', '.join(missing)}; make it with compute_equivalent_gain.")
     rows = [
-        _slope(gains, part, str(arm), str(method))
-        for (arm, method), part in gains.groupby(["arm", "method"], sort=False)
+        _slope(gains, part, str(arm), str(method), str(law))
+        for (arm, method, law), part in gains.groupby(["arm", "method", "law"], sort=False)
     ]
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def _slope(gains: pd.DataFrame, part: pd.DataFrame, arm: str, method: str) -> dict:
+def _slope(gains: pd.DataFrame, part: pd.DataFrame, arm: str, method: str, law: str) -> dict:
     beyond_own = part["note"].str.contains(f"extrapolated: {arm} at", regex=False)
     used = part[(part["censored"] == "") & part["ceg"].gt(0) & np.isfinite(part["ceg"]) & ~beyond_own]
     n_censored = int((part["censored"] != "").sum())
@@ -44,7 +44,7 @@ def _slope(gains: pd.DataFrame, part: pd.DataFrame, arm: str, method: str) -> di
         "slope_low": np.nan,
         "slope_high": np.nan,
         "method": method,
-        "law": part["law"].iloc[0],
+        "law": law,
         "n_runs": int(part["n_runs"].max()),
         "p_equal_exponents": np.nan,
     }
@@ -57,9 +57,9 @@ def _slope(gains: pd.DataFrame, part: pd.DataFrame, arm: str, method: str) -> di
     resamples = gains.attrs.get("resamples")
     if not hasattr(resamples, "log_ceg_BR"):
         return {**row, "note": "; ".join([*notes, "the resamples were lost with the table's attrs: no interval"])}
-    slopes = _resampled(resamples, used, arm, method)
+    slopes = _resampled(resamples, used, arm, method, law)
     if method == "law":
-        row["p_equal_exponents"] = resamples.p_equal(arm)
+        row["p_equal_exponents"] = resamples.p_equal(arm, law)
     if not slopes.size:
         return {**row, "note": "; ".join([*notes, "no interval"])}
     kept = slopes[np.isfinite(slopes)]
@@ -76,9 +76,9 @@ def _slope(gains: pd.DataFrame, part: pd.DataFrame, arm: str, method: str) -> di
     return {**row, "note": "; ".join(notes)}
 
 
-def _resampled(resamples: object, used: pd.DataFrame, arm: str, method: str) -> np.ndarray:
+def _resampled(resamples: object, used: pd.DataFrame, arm: str, method: str, law: str) -> np.ndarray:
     keys, log_ceg, log_compute = resamples.keys_, resamples.log_ceg_BR, resamples.log_compute_BR  # type: ignore[attr-defined]
-    same = (keys["arm"] == arm) & (keys["method"] == method)
+    same = (keys["arm"] == arm) & (keys["method"] == method) & (keys["law"] == law)
     columns = [
         int(np.flatnonzero(same & (keys["compute"] == row.compute) & (keys["loss"] == row.loss))[0])
         for row in used.itertuples()
