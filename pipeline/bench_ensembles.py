@@ -63,7 +63,8 @@ def rows() -> list[dict[str, Any]]:
             }
         )
         specs = [first.model_copy(update={"seed": seed}) for seed in range(members)]
-        taken = choice.takes(first) and members >= choice.least
+        least = choice.least(first)
+        taken = least is not None and members >= least
         layers = getattr(first.architecture, "n_layers", 1)
         case = f"{name} {layers}x{fields['width']}, {batch_tokens:,} tokens a step, {members} runs"
         case += "" if taken else "; alone"

@@ -17,10 +17,11 @@ from algoprogress.ablations.spec import RunSpec
 FREE = frozenset({"learning_rate", "optimizer", "schedule", "clip", "seed"})
 CPU_MEMBERS = 8  # 16 are hardly faster, and what ends together is published together
 CPU_LEAST = 4  # fewer are hardly faster than alone
-GPU_MEMBERS = 16  # ours: not measured
 # Tokens of a step times width: the numbers in one activation. Up to here `bench ensembles` gains 1.15 times and more
 # with 8 members, at twice as much 1.0 to 1.1 times.
 CPU_ACTIVATION = 32_768
+# Ours, not measured: cuDNN has one launch for all time steps of a run, an ensemble a few for each time step.
+GPU_MEMBERS, GPU_LEAST, GPU_LEAST_RECURRENT = 16, 2, 8
 
 
 @dataclass(frozen=True)
@@ -28,24 +29,23 @@ class Choice:
     """Which runs are trained together, and how many at once.
 
     Attributes:
-        takes: whether a run may be; others of its `shape` then may too.
-        least: with fewer, each is trained alone.
+        least: the fewest runs of a `shape` that are worth an ensemble; None for a run that is trained alone.
         most: members of one ensemble.
     """
 
-    takes: Callable[[RunSpec], bool]
-    least: int
+    least: Callable[[RunSpec], int | None]
     most: int
 
     @classmethod
     def where_it_pays(cls, device: str) -> Choice:
         """On a GPU wherever it is possible; on a CPU where it was measured to be faster."""
-        return cls.always(device) if _is_gpu(device) else cls(_pays_on_a_cpu, CPU_LEAST, CPU_MEMBERS)
+        return cls(_least_on_a_gpu, GPU_MEMBERS) if _is_gpu(device) else cls(_least_on_a_cpu, CPU_MEMBERS)
 
     @classmethod
     def always(cls, device: str) -> Choice:
         """Wherever it is possible."""
-        return cls(lambda spec: shape(spec) is not None, 2, GPU_MEMBERS if _is_gpu(device) else CPU_MEMBERS)
+        most = GPU_MEMBERS if _is_gpu(device) else CPU_MEMBERS
+        return cls(lambda spec: None if shape(spec) is None else 2, most)
 
 
 def shape(spec: RunSpec) -> str | None:
@@ -62,8 +62,14 @@ def _is_gpu(device: str) -> bool:
     return not device.startswith("cpu")
 
 
-def _pays_on_a_cpu(spec: RunSpec) -> bool:
+def _least_on_a_gpu(spec: RunSpec) -> int | None:
+    if shape(spec) is None:
+        return None
+    return GPU_LEAST_RECURRENT if spec.architecture.streams else GPU_LEAST
+
+
+def _least_on_a_cpu(spec: RunSpec) -> int | None:
     """Small steps of models without memory; torch's own LSTM has no overhead per operation that could be saved."""
     width = getattr(spec.architecture, "width", CPU_ACTIVATION)
     small = spec.batch_tokens * width <= CPU_ACTIVATION
-    return shape(spec) is not None and small and not spec.architecture.streams
+    return CPU_LEAST if shape(spec) is not None and small and not spec.architecture.streams else None

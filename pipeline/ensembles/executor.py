@@ -34,6 +34,7 @@ def bundled(executor: Executor, device: str, ensembles: bool | None) -> Executor
 class _Waiting:
     task: Task
     shape: str | None  # None: to be trained alone
+    least: int  # of that shape, to be trained together
     compute: float
 
 
@@ -60,8 +61,9 @@ class EnsembleExecutor:
     def start(self, task: Task) -> None:
         spec = RunSpec.model_validate(task.spec)
         # a run that has lost its worker, or its ensemble, once goes alone: it can do no more harm to others
-        together = task.attempt == 1 and self.choice.takes(spec)
-        self._waiting[task.run_id] = _Waiting(task, shape(spec) if together else None, spec.compute)
+        least = self.choice.least(spec) if task.attempt == 1 else None
+        kind = None if least is None else shape(spec)
+        self._waiting[task.run_id] = _Waiting(task, kind, least or 1, spec.compute)
 
     def wait(self, seconds: float) -> list[Outcome]:
         self._hand_out()
@@ -101,12 +103,12 @@ class EnsembleExecutor:
         """The longest run that waits with others of its shape, no more of them than are a slot's share of all work."""
         longest = max(self._waiting.values(), key=lambda waiting: waiting.compute)
         mates = [waiting for waiting in self._waiting.values() if waiting.shape == longest.shape]
-        if longest.shape is None or len(mates) < self.choice.least:
+        if longest.shape is None or len(mates) < longest.least:
             return [longest]
         known = [*self._waiting.values(), *(waiting for sent in self._sent.values() for waiting in sent)]
         share = sum(waiting.compute for waiting in known) / self.inner.slots
         n = min(self.choice.most, math.ceil(share / longest.compute))
-        return mates[:n] if n >= self.choice.least else [longest]
+        return mates[:n] if n >= longest.least else [longest]
 
     def _apart(self, outcome: Outcome) -> list[Outcome]:
         run_ids = [waiting.task.run_id for waiting in self._sent.pop(outcome.run_id)]
