@@ -108,6 +108,14 @@ def fit() -> Rows:
     return rows()
 
 
+@benchmarks.register("ensembles")
+def ensembles() -> Rows:
+    """16 steps of K runs of one shape on one thread: trained together beside one after the other."""
+    from algoprogress.pipeline.bench_ensembles import rows
+
+    return rows()
+
+
 @benchmarks.register("train")
 def train() -> Rows:
     """100 steps of 1,024 tokens on one thread: train(spec) beside a plain loop over the same model and batches."""

@@ -17,7 +17,12 @@ from typing import Any
 
 from algoprogress.ablations.spec import RunSpec
 from algoprogress.ablations.study import Study, refine
+<<<<<<< HEAD
 from algoprogress.pipeline import preflight, provenance
+=======
+from algoprogress.pipeline import provenance
+from algoprogress.pipeline.ensembles.executor import bundled
+>>>>>>> ensembles
 from algoprogress.pipeline.executors import Executor
 from algoprogress.pipeline.failures import Verdict, verdict
 from algoprogress.pipeline.plan import losses
@@ -71,7 +76,19 @@ class Summary:
 
 
 def submit(
+<<<<<<< HEAD
     study: Study, store: Store, make_executor: Callable[[], Executor], progress: Progress, **options: Any
+=======
+    study: Study,
+    store: Store,
+    make_executor: Callable[[], Executor],
+    progress: Progress,
+    *,
+    time_limit: float | None = None,
+    retry_failed: bool = False,
+    device: str = "cpu",
+    ensembles: bool | None = None,
+>>>>>>> ensembles
 ) -> Summary:
     """Train every run of a resolved study that the store does not hold, and what its sweep adds as losses come in.
 
@@ -80,7 +97,14 @@ def submit(
         store: where runs are published.
         make_executor: called once, and only if there is something to train.
         progress: told of everything that happens.
+<<<<<<< HEAD
         options: the fields of `Options`.
+=======
+        time_limit: seconds after which a run is stopped by force; None: no limit.
+        retry_failed: train again what has failed before.
+        device: the workers' torch device.
+        ensembles: train runs of one shape together: True: wherever it is possible; False: never; None: where it pays.
+>>>>>>> ensembles
 
     Raises:
         StoreError: the store cannot be written, or is not the same folder on every node.
@@ -99,9 +123,20 @@ def submit(
         loop.look()
         preflight.check_disk(store, [loop.specs[run_id] for run_id in loop.todo])
         store.save_study(loop.study.stored())
+<<<<<<< HEAD
         loop.run()
     except Cancelled:
         loop.summary.cancelled = True
+=======
+        if loop.todo:
+            # a time limit is one run's
+            executor = bundled(make_executor(), device, ensembles if time_limit is None else False)
+            try:
+                loop.run(executor)
+            finally:
+                executor.close()
+                store.clean()
+>>>>>>> ensembles
     finally:
         progress.close()  # a bar that is left open keeps the terminal's cursor
         loop.close()

@@ -11,7 +11,12 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+<<<<<<< HEAD
 from typing import Any
+=======
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+>>>>>>> ensembles
 
 from algoprogress.pipeline import provenance
 from algoprogress.pipeline.failures import classify
@@ -22,7 +27,13 @@ from algoprogress.results.claims import Claim, beating
 from algoprogress.results.record import check_run_id
 from algoprogress.results.schema import SCHEMA_VERSION
 
+<<<<<<< HEAD
 PUBLISH_ATTEMPTS = 4  # over 3.5 s: a store that is out of reach for a moment must not cost a trained run
+=======
+if TYPE_CHECKING:
+    from algoprogress.ablations.spec import RunSpec
+    from algoprogress.pipeline.bookkeeping import Run
+>>>>>>> ensembles
 
 
 @dataclass(frozen=True)
@@ -40,8 +51,13 @@ class Task:
     checkpoint_seconds: float = 600.0
     micro_batches: int = 1
     code: dict[str, Any] = field(default_factory=dict)
+<<<<<<< HEAD
     driver: str = ""  # the submit that sent it
     over: int = 0  # the generation of the claim that this driver found silent, and that may be taken over
+=======
+    driver: str = ""  # host:pid of the submit that sent it
+    together: tuple[dict[str, Any], ...] = ()  # tasks of runs of the same shape, to be trained with this one
+>>>>>>> ensembles
 
     def plain(self) -> dict[str, Any]:
         return asdict(self)
@@ -61,8 +77,12 @@ class Outcome:
     loss: float | None = None
     message: str = ""
     seconds: float = 0.0
+<<<<<<< HEAD
     log: str = ""  # of infra: what the worker printed last, where that is known
     cause: str = ""  # of infra: "crash" of the worker, which is dead, or loss of its "node", where it may live on
+=======
+    together: tuple[dict[str, Any], ...] = ()  # how the tasks ended that were sent with this one
+>>>>>>> ensembles
 
     def plain(self) -> dict[str, Any]:
         return asdict(self)
@@ -74,17 +94,37 @@ class TakenOver(Exception):
 
 def work(task: dict[str, Any], on_progress: Callable[[dict[str, Any]], None] | None = None) -> dict[str, Any]:
     """Run a task to its end. Errors come back as data, so that no exception has to cross a process boundary."""
-    return _work(Task(**task), on_progress).plain()
+    if task.get("together"):
+        from algoprogress.pipeline.ensembles.work import work_together
+
+        return work_together(Task(**task), on_progress).plain()
+    return work_alone(Task(**task), on_progress).plain()
 
 
-def _work(task: Task, on_progress: Callable[[dict[str, Any]], None] | None) -> Outcome:
+def work_alone(task: Task, on_progress: Callable[[dict[str, Any]], None] | None) -> Outcome:
+    """One run by itself."""
     store = Store(task.store)
+<<<<<<< HEAD
     about = {"study": task.study, "arm": task.arm, "attempt": task.attempt, "driver": task.driver}
     about |= {"started_at": provenance.now()}
     try:
         if store.has(task.run_id):
             return _present(task, store)
         claim = store.claim(task.run_id, {**about, "step": 0, "steps": 0, "tokens": 0}, task.over)
+=======
+    started_at = provenance.now()
+
+    def beat(progress: dict[str, Any]) -> None:
+        facts = heartbeat(task, store, started_at, progress)
+        if on_progress is not None:
+            on_progress(facts)
+
+    try:
+        if (outcome := present(task, store)) is not None:
+            return outcome
+        beat({"step": 0, "steps": 0, "tokens": 0, "loss": None, "tokens_per_second": None})
+        return publish(task, store, started_at, _train(task, beat))
+>>>>>>> ensembles
     except StoreError as error:
         return Outcome(task.run_id, "store", None, redact(str(error)))
     if claim is None:
@@ -98,7 +138,11 @@ def _work(task: Task, on_progress: Callable[[dict[str, Any]], None] | None) -> O
     except StoreError as error:
         return Outcome(task.run_id, "store", None, redact(str(error)))
     except Exception as error:
+<<<<<<< HEAD
         return _failure(task, store, error, log, began)
+=======
+        return failure(task, store, error)
+>>>>>>> ensembles
     finally:
         with contextlib.suppress(StoreError):
             claim.release()
@@ -176,17 +220,76 @@ def _publish(store: Store, record: dict[str, Any], curve: Any) -> bool:
     raise AssertionError("the last attempt returns or raises")
 
 
-def _train(task: Task, beat: Callable[[dict[str, Any]], None]) -> Any:
+def present(task: Task, store: Store) -> Outcome | None:
+    """The outcome of a run that another submit was faster with; None if there is no such run."""
+    if not store.folder.exists(f"runs/{task.run_id}.parquet"):
+        return None
+    return Outcome(task.run_id, "present", store.record(task.run_id)["loss"])
+
+
+def heartbeat(task: Task, store: Store, started_at: str, progress: dict[str, Any]) -> dict[str, Any]:
+    """Write how far a run is, and return what concerns others of it."""
+    facts = {"run_id": task.run_id, "study": task.study, "arm": task.arm, "attempt": task.attempt}
+    facts["driver"] = task.driver
+    store.heartbeat(task.run_id, {**facts, "started_at": started_at, "at": provenance.now(), **progress})
+    return {**facts, **progress}
+
+
+def publish(task: Task, store: Store, started_at: str, run: Run) -> Outcome:
+    """Put a trained run into the store."""
+    record = {
+        "schema_version": SCHEMA_VERSION,
+        **run.record,
+        **provenance.machine(),
+        "git_sha": task.code.get("git_sha"),
+        "git_dirty": task.code.get("git_dirty"),
+        "started_at": started_at,
+        "ended_at": provenance.now(),
+        "attempt": task.attempt,
+    }
+    first = store.publish(record, run.curve)
+    return Outcome(task.run_id, record["status"] if first else "present", record["loss"], "", record["wall_seconds"])
+
+
+def failure(task: Task, store: Store, error: Exception) -> Outcome:
+    """Note an error of the code or of the data, with its traceback."""
+    message = f"{type(error).__name__}: {error}"
+    facts = {
+        "class": "failed",
+        "message": message,
+        "traceback": "".join(traceback.format_exception(error, limit=20)),
+        "host": provenance.machine()["host"],
+        "at": provenance.now(),
+        "study": task.study,
+        "arm": task.arm,
+    }
+    with contextlib.suppress(StoreError):
+        store.record_failure(task.run_id, facts)
+    return Outcome(task.run_id, "failed", None, message)
+
+
+def read_spec(task: Task) -> RunSpec:
+    """The run that a task is about.
+
+    Raises:
+        ValueError: it has another run_id here.
+    """
     from algoprogress.ablations.spec import RunSpec
-    from algoprogress.pipeline.data import open_tokens
-    from algoprogress.pipeline.device import prepare
-    from algoprogress.pipeline.trainer import train
 
     spec = RunSpec.model_validate(task.spec)
     if spec.run_id != task.run_id:
         raise ValueError(
             f"the spec sent as {task.run_id} is {spec.run_id} here: driver and worker have different versions"
         )
+    return spec
+
+
+def _train(task: Task, beat: Callable[[dict[str, Any]], None]) -> Run:
+    from algoprogress.pipeline.data import open_tokens
+    from algoprogress.pipeline.device import prepare
+    from algoprogress.pipeline.trainer import train
+
+    spec = read_spec(task)
     prepare(task.device)
     tokens = open_tokens(spec.data.corpus, spec.data.corpus_sha256, spec.data.tokenizer)
     return train(
@@ -195,15 +298,27 @@ def _train(task: Task, beat: Callable[[dict[str, Any]], None]) -> Any:
         device=task.device,
         n_threads=task.n_threads,
         on_progress=beat,
+<<<<<<< HEAD
         checkpoint_path=f"{task.store}/{checkpoint_name(task.run_id)}",
+=======
+        checkpoint_path=checkpoint(task),
+>>>>>>> ensembles
         checkpoint_seconds=task.checkpoint_seconds,
         micro_batches=task.micro_batches,
     )
 
 
+<<<<<<< HEAD
 def checkpoint_name(run_id: str) -> str:
     """Where in a store an unfinished run is kept."""
     return f"checkpoints/{check_run_id(run_id)}.safetensors"
+=======
+def checkpoint(task: Task) -> Path | None:
+    """Checkpoints are local files: a store on object storage has none."""
+    if "://" in task.store:
+        return None
+    return Path(task.store) / "checkpoints" / f"{task.run_id}.safetensors"
+>>>>>>> ensembles
 
 
 def quiet_threads() -> None:

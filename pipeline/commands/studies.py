@@ -78,8 +78,15 @@ def submit(
     ] = None,
     time_limit: Annotated[float | None, typer.Option(help="Stop a run after so many seconds.")] = None,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Train again what has failed before.")] = False,
+<<<<<<< HEAD
     fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Begin no further run once one has failed.")] = False,
     limit: Annotated[int | None, typer.Option(min=1, help="Train at most so many runs, the longest first.")] = None,
+=======
+    ensembles: Annotated[
+        bool | None,
+        typer.Option(help="Train runs of one shape together, wherever possible or never; default: where it is faster."),
+    ] = None,
+>>>>>>> ensembles
     detach: Annotated[bool, typer.Option("--detach", help="With http://: queue the job and return.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -96,10 +103,17 @@ def submit(
             raise ValueError(f"{option} is a number above 0, not {value}")
     if time_limit is not None and executor == "inline":
         raise ValueError("--time-limit needs workers that can be stopped: use --executor process or ray")
+    if time_limit is not None and ensembles:
+        raise ValueError("--time-limit is a single run's: leave it out, or use --no-ensembles")
     if jobs.is_job_address(address):
         asked = {"--slots": slots, "--gpus-per-run": gpus_per_run or None, "--max-hours": max_hours,
+<<<<<<< HEAD
                  "--time-limit": time_limit, "--retry-failed": retry_failed or None, "--fail-fast": fail_fast or None,
                  "--limit": limit}  # fmt: skip
+=======
+                 "--time-limit": time_limit, "--retry-failed": retry_failed or None,
+                 "--ensembles": ensembles or None, "--no-ensembles": ensembles is False or None}  # fmt: skip
+>>>>>>> ensembles
         raise typer.Exit(jobs.submit_job(address, study, open_store(store).url, jobs.words(asked), follow=not detach))
     jobs.check_version()
     found, there = find_study(study), open_store(store)
@@ -121,6 +135,7 @@ def submit(
         fail_fast=fail_fast,
         limit=limit,
         device="cuda" if gpus_per_run else "cpu",
+        ensembles=ensembles,
     )
     failed = [{"run_id": run_id, "message": message} for run_id, message in summary.failed.items()]
     facts = {
