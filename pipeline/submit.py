@@ -12,19 +12,16 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 from algoprogress.ablations.spec import RunSpec
 from algoprogress.ablations.study import Study, refine
-<<<<<<< HEAD
 from algoprogress.pipeline import preflight, provenance
-=======
-from algoprogress.pipeline import provenance
 from algoprogress.pipeline.ensembles.executor import bundled
->>>>>>> ensembles
 from algoprogress.pipeline.executors import Executor
 from algoprogress.pipeline.failures import Verdict, verdict
+from algoprogress.pipeline.options import Cancelled, Options, Summary
 from algoprogress.pipeline.plan import losses
 from algoprogress.pipeline.progress import Progress
 from algoprogress.pipeline.redaction import redact
@@ -37,58 +34,8 @@ WINDOW = 3  # tasks in flight per slot: enough to keep workers busy, few enough 
 ENDED = ("done", "diverged", "present")
 
 
-class Cancelled(Exception):
-    """Somebody asked this submit to stop."""
-
-
-@dataclass(frozen=True)
-class Options:
-    """How a study is submitted.
-
-    Args:
-        time_limit: seconds after which a run is stopped by force; None: no limit.
-        retry_failed: train again what has failed before.
-        fail_fast: begin no further run once one has failed for good.
-        limit: train at most so many runs.
-        device: the workers' torch device.
-        checkpoint_seconds: between two checkpoints of a run.
-    """
-
-    time_limit: float | None = None
-    retry_failed: bool = False
-    fail_fast: bool = False
-    limit: int | None = None
-    device: str = "cpu"
-    checkpoint_seconds: float = 600.0
-
-
-@dataclass
-class Summary:
-    """What a submit did."""
-
-    trained: int = 0
-    diverged: int = 0
-    present: int = 0
-    failed: dict[str, str] = field(default_factory=dict)  # run_id -> message
-    left: int = 0  # runs that were not begun: a limit, fail_fast, or cancelled
-    cancelled: bool = False
-    seconds: float = 0.0
-
-
 def submit(
-<<<<<<< HEAD
     study: Study, store: Store, make_executor: Callable[[], Executor], progress: Progress, **options: Any
-=======
-    study: Study,
-    store: Store,
-    make_executor: Callable[[], Executor],
-    progress: Progress,
-    *,
-    time_limit: float | None = None,
-    retry_failed: bool = False,
-    device: str = "cpu",
-    ensembles: bool | None = None,
->>>>>>> ensembles
 ) -> Summary:
     """Train every run of a resolved study that the store does not hold, and what its sweep adds as losses come in.
 
@@ -97,14 +44,7 @@ def submit(
         store: where runs are published.
         make_executor: called once, and only if there is something to train.
         progress: told of everything that happens.
-<<<<<<< HEAD
         options: the fields of `Options`.
-=======
-        time_limit: seconds after which a run is stopped by force; None: no limit.
-        retry_failed: train again what has failed before.
-        device: the workers' torch device.
-        ensembles: train runs of one shape together: True: wherever it is possible; False: never; None: where it pays.
->>>>>>> ensembles
 
     Raises:
         StoreError: the store cannot be written, or is not the same folder on every node.
@@ -123,20 +63,9 @@ def submit(
         loop.look()
         preflight.check_disk(store, [loop.specs[run_id] for run_id in loop.todo])
         store.save_study(loop.study.stored())
-<<<<<<< HEAD
         loop.run()
     except Cancelled:
         loop.summary.cancelled = True
-=======
-        if loop.todo:
-            # a time limit is one run's
-            executor = bundled(make_executor(), device, ensembles if time_limit is None else False)
-            try:
-                loop.run(executor)
-            finally:
-                executor.close()
-                store.clean()
->>>>>>> ensembles
     finally:
         progress.close()  # a bar that is left open keeps the terminal's cursor
         loop.close()
@@ -231,7 +160,8 @@ class _Loop:
         per_slot = 1 if self.options.fail_fast else WINDOW  # what is queued would still be begun after a failure
         while self.todo and not self.halted and not self.full():
             if self.executor is None:
-                self.executor = self.make_executor()
+                together = self.options.ensembles if self.options.time_limit is None else False  # it is a single run's
+                self.executor = bundled(self.make_executor(), self.options.device, together)
                 preflight.check_nodes(self.executor, self.store, self.driver)
             if len(self.running) >= per_slot * self.executor.slots:
                 return

@@ -11,12 +11,7 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-<<<<<<< HEAD
-from typing import Any
-=======
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
->>>>>>> ensembles
 
 from algoprogress.pipeline import provenance
 from algoprogress.pipeline.failures import classify
@@ -27,13 +22,13 @@ from algoprogress.results.claims import Claim, beating
 from algoprogress.results.record import check_run_id
 from algoprogress.results.schema import SCHEMA_VERSION
 
-<<<<<<< HEAD
-PUBLISH_ATTEMPTS = 4  # over 3.5 s: a store that is out of reach for a moment must not cost a trained run
-=======
 if TYPE_CHECKING:
     from algoprogress.ablations.spec import RunSpec
     from algoprogress.pipeline.bookkeeping import Run
->>>>>>> ensembles
+
+OnProgress = Callable[[dict[str, Any]], None]
+BEGINNING = {"step": 0, "steps": 0, "tokens": 0, "loss": None, "tokens_per_second": None}
+PUBLISH_ATTEMPTS = 4  # over 3.5 s: a store that is out of reach for a moment must not cost a trained run
 
 
 @dataclass(frozen=True)
@@ -51,13 +46,9 @@ class Task:
     checkpoint_seconds: float = 600.0
     micro_batches: int = 1
     code: dict[str, Any] = field(default_factory=dict)
-<<<<<<< HEAD
     driver: str = ""  # the submit that sent it
-    over: int = 0  # the generation of the claim that this driver found silent, and that may be taken over
-=======
-    driver: str = ""  # host:pid of the submit that sent it
     together: tuple[dict[str, Any], ...] = ()  # tasks of runs of the same shape, to be trained with this one
->>>>>>> ensembles
+    over: int = 0  # the generation of the claim that this driver found silent, and that may be taken over
 
     def plain(self) -> dict[str, Any]:
         return asdict(self)
@@ -77,12 +68,9 @@ class Outcome:
     loss: float | None = None
     message: str = ""
     seconds: float = 0.0
-<<<<<<< HEAD
     log: str = ""  # of infra: what the worker printed last, where that is known
     cause: str = ""  # of infra: "crash" of the worker, which is dead, or loss of its "node", where it may live on
-=======
     together: tuple[dict[str, Any], ...] = ()  # how the tasks ended that were sent with this one
->>>>>>> ensembles
 
     def plain(self) -> dict[str, Any]:
         return asdict(self)
@@ -92,7 +80,7 @@ class TakenOver(Exception):
     """Another process has the run now."""
 
 
-def work(task: dict[str, Any], on_progress: Callable[[dict[str, Any]], None] | None = None) -> dict[str, Any]:
+def work(task: dict[str, Any], on_progress: OnProgress | None = None) -> dict[str, Any]:
     """Run a task to its end. Errors come back as data, so that no exception has to cross a process boundary."""
     if task.get("together"):
         from algoprogress.pipeline.ensembles.work import work_together
@@ -101,73 +89,76 @@ def work(task: dict[str, Any], on_progress: Callable[[dict[str, Any]], None] | N
     return work_alone(Task(**task), on_progress).plain()
 
 
-def work_alone(task: Task, on_progress: Callable[[dict[str, Any]], None] | None) -> Outcome:
+def work_alone(task: Task, on_progress: OnProgress | None = None) -> Outcome:
     """One run by itself."""
     store = Store(task.store)
-<<<<<<< HEAD
-    about = {"study": task.study, "arm": task.arm, "attempt": task.attempt, "driver": task.driver}
-    about |= {"started_at": provenance.now()}
     try:
-        if store.has(task.run_id):
-            return _present(task, store)
-        claim = store.claim(task.run_id, {**about, "step": 0, "steps": 0, "tokens": 0}, task.over)
-=======
-    started_at = provenance.now()
+        claim = take(task, store)
+    except StoreError as error:
+        return unwritable(task, error)
+    if isinstance(claim, Outcome):
+        return claim
+    log, began = Worklog(), time.monotonic()
 
     def beat(progress: dict[str, Any]) -> None:
-        facts = heartbeat(task, store, started_at, progress)
-        if on_progress is not None:
-            on_progress(facts)
+        if claim.lost:
+            raise TakenOver
+        tell(claim, progress, on_progress)
 
     try:
-        if (outcome := present(task, store)) is not None:
-            return outcome
-        beat({"step": 0, "steps": 0, "tokens": 0, "loss": None, "tokens_per_second": None})
-        return publish(task, store, started_at, _train(task, beat))
->>>>>>> ensembles
-    except StoreError as error:
-        return Outcome(task.run_id, "store", None, redact(str(error)))
-    if claim is None:
-        return Outcome(task.run_id, "elsewhere")
-    log, began = Worklog(), time.monotonic()
-    try:
         with beating([claim]):
-            return _claimed(task, store, claim, about, on_progress)
+            return publish(task, store, claim, _train(task, beat))
     except TakenOver:
         return Outcome(task.run_id, "elsewhere")
     except StoreError as error:
-        return Outcome(task.run_id, "store", None, redact(str(error)))
+        return unwritable(task, error)
     except Exception as error:
-<<<<<<< HEAD
-        return _failure(task, store, error, log, began)
-=======
-        return failure(task, store, error)
->>>>>>> ensembles
+        return failure(task, store, error, log, began)
     finally:
         with contextlib.suppress(StoreError):
             claim.release()
 
 
-def _claimed(
-    task: Task,
-    store: Store,
-    claim: Claim,
-    about: dict[str, Any],
-    on_progress: Callable[[dict[str, Any]], None] | None,
-) -> Outcome:
-    if store.has(task.run_id):  # published between the first look and the claim
-        return _present(task, store)
-    if store.failed_attempts(task.run_id) >= task.attempt:
-        return Outcome(task.run_id, "elsewhere")  # tried, and failed, since the driver looked: it decides anew
+def take(task: Task, store: Store) -> Claim | Outcome:
+    """A claim on the task's run, or the outcome of a task that there is nothing to do for.
 
-    def beat(progress: dict[str, Any]) -> None:
-        if claim.lost:
-            raise TakenOver
-        claim.say(progress)
-        if on_progress is not None:
-            on_progress({"run_id": task.run_id, **about, **progress})
+    Raises:
+        StoreError: the store cannot be read or written.
+    """
+    if (outcome := _present(task, store)) is not None:
+        return outcome
+    about = {"study": task.study, "arm": task.arm, "attempt": task.attempt, "driver": task.driver}
+    about |= {"started_at": provenance.now(), **BEGINNING}
+    claim = store.claim(task.run_id, about, task.over)
+    if claim is None:
+        return Outcome(task.run_id, "elsewhere")
+    outcome = _present(task, store)  # published between the first look and the claim
+    if outcome is None and store.failed_attempts(task.run_id) >= task.attempt:
+        outcome = Outcome(task.run_id, "elsewhere")  # it has failed since the driver looked, which decides anew
+    if outcome is None:
+        return claim
+    claim.release()
+    return outcome
 
-    run = _train(task, beat)
+
+def _present(task: Task, store: Store) -> Outcome | None:
+    """The outcome of a run that another process was faster with; None if there is no such run."""
+    return Outcome(task.run_id, "present", store.record(task.run_id)["loss"]) if store.has(task.run_id) else None
+
+
+def tell(claim: Claim, progress: dict[str, Any], on_progress: OnProgress | None) -> None:
+    """What the next heartbeat says, and whoever else listens."""
+    claim.say(progress)
+    if on_progress is not None:
+        on_progress(claim.said)
+
+
+def publish(task: Task, store: Store, claim: Claim, run: Run) -> Outcome:
+    """Put a trained run into the store; its checkpoint is no longer needed.
+
+    Raises:
+        StoreError: the store cannot be written, several times in a row.
+    """
     record = {
         "schema_version": SCHEMA_VERSION,
         **run.record,
@@ -175,27 +166,39 @@ def _claimed(
         "micro_batches": task.micro_batches,
         "git_sha": task.code.get("git_sha"),
         "git_dirty": task.code.get("git_dirty"),
-        "started_at": about["started_at"],
+        "started_at": claim.said["started_at"],
         "ended_at": provenance.now(),
         "attempt": task.attempt,
     }
-    first = _publish(store, record, run.curve)
+    first = _publish_patiently(store, record, run)
     with contextlib.suppress(StoreError):
         store.folder.remove(checkpoint_name(task.run_id))
     return Outcome(task.run_id, record["status"] if first else "present", record["loss"], "", record["wall_seconds"])
 
 
-def _present(task: Task, store: Store) -> Outcome:
-    return Outcome(task.run_id, "present", store.record(task.run_id)["loss"])  # another process was faster
+def _publish_patiently(store: Store, record: dict[str, Any], run: Run) -> bool:
+    for attempt in range(PUBLISH_ATTEMPTS):
+        try:
+            return store.publish(record, run.curve)
+        except StoreError:
+            if attempt == PUBLISH_ATTEMPTS - 1:
+                raise
+            time.sleep(0.5 * 2**attempt)
+    raise AssertionError("the last attempt returns or raises")
 
 
-def _failure(task: Task, store: Store, error: Exception, log: Worklog, began: float) -> Outcome:
-    """Keeps the failure while the claim is still held: whoever claims the run next knows of it."""
+def unwritable(task: Task, error: StoreError) -> Outcome:
+    """The store cannot be read or written: that ends the submit and is no failure of the run."""
+    return Outcome(task.run_id, "store", None, redact(str(error)))
+
+
+def failure(task: Task, store: Store, error: Exception, log: Worklog, began: float) -> Outcome:
+    """Keep an error of the code or of the data while the claim is still held: whoever claims the run next knows it."""
     outcome = Outcome(task.run_id, classify(error), None, redact(f"{type(error).__name__}: {error}"))
     facts = {
         "class": outcome.status,
         "message": outcome.message,
-        "traceback": redact(traceback.format_exc(limit=20)),
+        "traceback": redact("".join(traceback.format_exception(error, limit=20))),
         "log": redact(log.tail()),
         "micro_batches": task.micro_batches,
         "seconds": time.monotonic() - began,
@@ -207,65 +210,6 @@ def _failure(task: Task, store: Store, error: Exception, log: Worklog, began: fl
     with contextlib.suppress(StoreError):
         store.record_failure(task.run_id, facts)
     return outcome
-
-
-def _publish(store: Store, record: dict[str, Any], curve: Any) -> bool:
-    for attempt in range(PUBLISH_ATTEMPTS):
-        try:
-            return store.publish(record, curve)
-        except StoreError:
-            if attempt == PUBLISH_ATTEMPTS - 1:
-                raise
-            time.sleep(0.5 * 2**attempt)
-    raise AssertionError("the last attempt returns or raises")
-
-
-def present(task: Task, store: Store) -> Outcome | None:
-    """The outcome of a run that another submit was faster with; None if there is no such run."""
-    if not store.folder.exists(f"runs/{task.run_id}.parquet"):
-        return None
-    return Outcome(task.run_id, "present", store.record(task.run_id)["loss"])
-
-
-def heartbeat(task: Task, store: Store, started_at: str, progress: dict[str, Any]) -> dict[str, Any]:
-    """Write how far a run is, and return what concerns others of it."""
-    facts = {"run_id": task.run_id, "study": task.study, "arm": task.arm, "attempt": task.attempt}
-    facts["driver"] = task.driver
-    store.heartbeat(task.run_id, {**facts, "started_at": started_at, "at": provenance.now(), **progress})
-    return {**facts, **progress}
-
-
-def publish(task: Task, store: Store, started_at: str, run: Run) -> Outcome:
-    """Put a trained run into the store."""
-    record = {
-        "schema_version": SCHEMA_VERSION,
-        **run.record,
-        **provenance.machine(),
-        "git_sha": task.code.get("git_sha"),
-        "git_dirty": task.code.get("git_dirty"),
-        "started_at": started_at,
-        "ended_at": provenance.now(),
-        "attempt": task.attempt,
-    }
-    first = store.publish(record, run.curve)
-    return Outcome(task.run_id, record["status"] if first else "present", record["loss"], "", record["wall_seconds"])
-
-
-def failure(task: Task, store: Store, error: Exception) -> Outcome:
-    """Note an error of the code or of the data, with its traceback."""
-    message = f"{type(error).__name__}: {error}"
-    facts = {
-        "class": "failed",
-        "message": message,
-        "traceback": "".join(traceback.format_exception(error, limit=20)),
-        "host": provenance.machine()["host"],
-        "at": provenance.now(),
-        "study": task.study,
-        "arm": task.arm,
-    }
-    with contextlib.suppress(StoreError):
-        store.record_failure(task.run_id, facts)
-    return Outcome(task.run_id, "failed", None, message)
 
 
 def read_spec(task: Task) -> RunSpec:
@@ -284,7 +228,7 @@ def read_spec(task: Task) -> RunSpec:
     return spec
 
 
-def _train(task: Task, beat: Callable[[dict[str, Any]], None]) -> Run:
+def _train(task: Task, beat: OnProgress) -> Run:
     from algoprogress.pipeline.data import open_tokens
     from algoprogress.pipeline.device import prepare
     from algoprogress.pipeline.trainer import train
@@ -298,27 +242,20 @@ def _train(task: Task, beat: Callable[[dict[str, Any]], None]) -> Run:
         device=task.device,
         n_threads=task.n_threads,
         on_progress=beat,
-<<<<<<< HEAD
-        checkpoint_path=f"{task.store}/{checkpoint_name(task.run_id)}",
-=======
-        checkpoint_path=checkpoint(task),
->>>>>>> ensembles
+        checkpoint_path=checkpoint_url(task),
         checkpoint_seconds=task.checkpoint_seconds,
         micro_batches=task.micro_batches,
     )
 
 
-<<<<<<< HEAD
 def checkpoint_name(run_id: str) -> str:
     """Where in a store an unfinished run is kept."""
     return f"checkpoints/{check_run_id(run_id)}.safetensors"
-=======
-def checkpoint(task: Task) -> Path | None:
-    """Checkpoints are local files: a store on object storage has none."""
-    if "://" in task.store:
-        return None
-    return Path(task.store) / "checkpoints" / f"{task.run_id}.safetensors"
->>>>>>> ensembles
+
+
+def checkpoint_url(task: Task) -> str:
+    """Path or URL of the same."""
+    return f"{task.store}/{checkpoint_name(task.run_id)}"
 
 
 def quiet_threads() -> None:

@@ -120,6 +120,11 @@ class Claim:
         self._beats += 1
         return progress.encode({**self._said, "beat": self._beats, "at": progress.now()})
 
+    @property
+    def said(self) -> dict[str, Any]:
+        """What the next heartbeat tells."""
+        return dict(self._said)
+
     def say(self, how_far: Mapping[str, Any]) -> None:
         """What the next heartbeat tells: step, steps, tokens, loss, ..."""
         self._said = {**self._said, **how_far}

@@ -78,15 +78,12 @@ def submit(
     ] = None,
     time_limit: Annotated[float | None, typer.Option(help="Stop a run after so many seconds.")] = None,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Train again what has failed before.")] = False,
-<<<<<<< HEAD
     fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Begin no further run once one has failed.")] = False,
     limit: Annotated[int | None, typer.Option(min=1, help="Train at most so many runs, the longest first.")] = None,
-=======
     ensembles: Annotated[
         bool | None,
         typer.Option(help="Train runs of one shape together, wherever possible or never; default: where it is faster."),
     ] = None,
->>>>>>> ensembles
     detach: Annotated[bool, typer.Option("--detach", help="With http://: queue the job and return.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -107,13 +104,9 @@ def submit(
         raise ValueError("--time-limit is a single run's: leave it out, or use --no-ensembles")
     if jobs.is_job_address(address):
         asked = {"--slots": slots, "--gpus-per-run": gpus_per_run or None, "--max-hours": max_hours,
-<<<<<<< HEAD
                  "--time-limit": time_limit, "--retry-failed": retry_failed or None, "--fail-fast": fail_fast or None,
-                 "--limit": limit}  # fmt: skip
-=======
-                 "--time-limit": time_limit, "--retry-failed": retry_failed or None,
-                 "--ensembles": ensembles or None, "--no-ensembles": ensembles is False or None}  # fmt: skip
->>>>>>> ensembles
+                 "--limit": limit, "--ensembles": ensembles or None,
+                 "--no-ensembles": ensembles is False or None}  # fmt: skip
         raise typer.Exit(jobs.submit_job(address, study, open_store(store).url, jobs.words(asked), follow=not detach))
     jobs.check_version()
     found, there = find_study(study), open_store(store)

@@ -6,6 +6,7 @@ It stands between `submit`, which knows single runs alone, and an executor, whic
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -79,16 +80,21 @@ class EnsembleExecutor:
         self._stopped.add(run_id)
         if (waiting := self._waiting.pop(run_id, None)) is not None:
             self._sent[run_id] = [waiting]
-            self._ready += self._apart(Outcome(run_id, "timeout", None, "stopped before it began"))
+            self._ready += self._apart(Outcome(run_id, "stopped"))
         for first, sent in list(self._sent.items()):
             if any(w.task.run_id == run_id for w in sent):
                 self.inner.stop(first)
 
+    def on_every_node(
+        self, function: Callable[[dict[str, Any]], dict[str, Any]], argument: dict[str, Any], seconds: float
+    ) -> Iterable[tuple[str, dict[str, Any]]]:
+        return self.inner.on_every_node(function, argument, seconds)
+
+    def last_words(self, pid: int) -> str:
+        return self.inner.last_words(pid)
+
     def close(self) -> None:
         self.inner.close()
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.inner, name)  # what else an executor can do has nothing to do with bundles
 
     def _hand_out(self) -> None:
         while self._waiting and len(self._sent) < QUEUED * self.inner.slots:
@@ -117,6 +123,7 @@ class EnsembleExecutor:
         found = [replace(outcome, run_id=run_id) for run_id in run_ids]
         if self._stopped & set(run_ids):
             others = "a run that was trained together with this one was stopped"
-            found = [o if o.run_id in self._stopped else replace(o, status="infra", message=others) for o in found]
+            lost = {"status": "infra", "message": others, "cause": "crash"}
+            found = [o if o.run_id in self._stopped else replace(o, **lost) for o in found]  # type: ignore[arg-type]
             self._stopped -= set(run_ids)
         return found

@@ -50,7 +50,7 @@ def train_together(
     device: str = "cpu",
     n_threads: int = 1,
     on_progress: Callable[[str, dict[str, Any]], None] | None = None,
-    checkpoint_paths: Mapping[str, Path] | None = None,
+    checkpoint_paths: Mapping[str, str | Path] | None = None,
     checkpoint_seconds: float = 600.0,
 ) -> Iterator[Run]:
     """Train runs of one shape with stacked weights, and yield each as it ends.
@@ -64,8 +64,9 @@ def train_together(
         device: a torch device.
         n_threads: intra-op threads.
         on_progress: called now and then with a run_id and step, steps, tokens, loss, tokens_per_second.
-        checkpoint_paths: run_id -> where the run is kept while it is unfinished, as `train` keeps it: an interrupted
-            member may go on alone, and a run that was interrupted alone as a member. Who publishes a run removes it.
+        checkpoint_paths: run_id -> file or URL where the run is kept while it is unfinished, as `train` keeps it: an
+            interrupted member may go on alone, and a run that was interrupted alone as a member. Who publishes a run
+            removes it.
         checkpoint_seconds: between two checkpoints.
 
     Raises:
@@ -86,10 +87,10 @@ def train_together(
         yield from _train(list(group), tokens, where, n_threads, on_progress, keep)
 
 
-def _member(spec: RunSpec, tokens: Tokens, device: torch.device, path: Path | None) -> _Member:
+def _member(spec: RunSpec, tokens: Tokens, device: torch.device, path: str | Path | None) -> _Member:
     """As it begins, or as it was when it was interrupted."""
     order_SB = starts(spec, len(tokens.train))
-    if path is not None and path.exists():
+    if path is not None and checkpoint.exists(path):
         try:
             member = _Member(spec, *build(spec, device), Bookkeeping(spec, tokens), order_SB)
             state, kept = checkpoint.read(path, member.model, member.optimizer, device)
@@ -103,7 +104,7 @@ def _member(spec: RunSpec, tokens: Tokens, device: torch.device, path: Path | No
 
 @dataclass
 class _Checkpoints:
-    paths: Mapping[str, Path]
+    paths: Mapping[str, str | Path]
     seconds: float
 
     def write(self, members: list[_Member], state: State, share: float) -> None:

@@ -6,92 +6,96 @@ What goes wrong for all of them at once, such as too little memory, is no failur
 from __future__ import annotations
 
 import contextlib
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from algoprogress.pipeline import provenance
 from algoprogress.pipeline.worker import (
+    BEGINNING,
+    OnProgress,
     Outcome,
     Task,
-    checkpoint,
+    checkpoint_url,
     failure,
-    heartbeat,
-    present,
     publish,
     read_spec,
+    take,
+    tell,
+    unwritable,
     work_alone,
 )
+from algoprogress.pipeline.worklog import Worklog
 from algoprogress.results import Store, StoreError
+from algoprogress.results.claims import Claim, beating
 
 if TYPE_CHECKING:
     from algoprogress.pipeline.bookkeeping import Run
-
-OnProgress = Callable[[dict[str, Any]], None]
 
 
 def work_together(task: Task, on_progress: OnProgress | None) -> Outcome:
     """The outcome of the task, with those of the tasks that were sent with it."""
     store = Store(task.store)
-    tasks = [replace(task, together=()), *(Task(**other) for other in task.together)]
+    tasks = {one.run_id: one for one in [replace(task, together=()), *(Task(**other) for other in task.together)]}
     ended: dict[str, Outcome] = {}
+    claims: dict[str, Claim] = {}
     try:
-        try:
-            for one in tasks:
-                if (outcome := present(one, store)) is not None:
-                    ended[one.run_id] = outcome
-            fresh = [one for one in tasks if one.run_id not in ended]
-            if len(fresh) > 1:
-                _train_and_publish({one.run_id: one for one in fresh}, store, on_progress, ended)
-        except StoreError:
-            raise
-        except Exception as error:
-            warnings.warn(f"{type(error).__name__}: {error}; the ensemble's runs are trained one by one", stacklevel=1)
-        for one in tasks:
-            if one.run_id not in ended:
-                ended[one.run_id] = work_alone(one, on_progress)
+        for run_id, one in tasks.items():
+            taken = take(one, store)
+            if isinstance(taken, Outcome):
+                ended[run_id] = taken
+            else:
+                claims[run_id] = taken
+        if len(claims) > 1:
+            with beating(list(claims.values())):
+                _train_and_publish({run_id: tasks[run_id] for run_id in claims}, store, claims, on_progress, ended)
     except StoreError as error:
-        lost = [one.run_id for one in tasks if one.run_id not in ended]
-        ended |= {run_id: Outcome(run_id, "store", None, str(error)) for run_id in lost}
+        ended |= {run_id: unwritable(one, error) for run_id, one in tasks.items() if run_id not in ended}
+    except Exception as error:
+        warnings.warn(f"{type(error).__name__}: {error}; the ensemble's runs are trained one by one", stacklevel=1)
     finally:
-        for one in tasks:
+        for claim in claims.values():
             with contextlib.suppress(StoreError):
-                store.retire(one.run_id)
-    first, *others = (ended[one.run_id] for one in tasks)
+                claim.release()
+    for run_id, one in tasks.items():
+        if run_id not in ended:
+            ended[run_id] = work_alone(one, on_progress)
+    first, *others = (ended[run_id] for run_id in tasks)
     return replace(first, together=tuple(other.plain() for other in others))
 
 
 def _train_and_publish(
-    tasks: dict[str, Task], store: Store, on_progress: OnProgress | None, ended: dict[str, Outcome]
+    tasks: dict[str, Task],
+    store: Store,
+    claims: dict[str, Claim],
+    on_progress: OnProgress | None,
+    ended: dict[str, Outcome],
 ) -> None:
-    """Put the outcome of each run into `ended` once it is published; a run that cannot be harms no other."""
-    started_at = provenance.now()
+    """Put the outcome of each run into `ended` once it is published; a run that cannot be harms no other.
+
+    A member that was taken over trains on with the others: it costs next to nothing, and loses the race quietly.
+    """
+    log, began = Worklog(), time.monotonic()
 
     def beat(run_id: str, progress: dict[str, Any]) -> None:
-        facts = heartbeat(tasks[run_id], store, started_at, progress)
-        if on_progress is not None:
-            on_progress(facts)
+        tell(claims[run_id], progress, on_progress)
 
     for run_id in tasks:
-        beat(run_id, {"step": 0, "steps": 0, "tokens": 0, "loss": None, "tokens_per_second": None})
-    paths = {one.run_id: path for one in tasks.values() if (path := checkpoint(one)) is not None}
-    for run in _runs(list(tasks.values()), beat, paths):
+        beat(run_id, BEGINNING)
+    for run in _runs(list(tasks.values()), beat):
         task = tasks[run.record["run_id"]]
         try:
-            ended[task.run_id] = publish(task, store, started_at, run)
-            with contextlib.suppress(OSError, KeyError):
-                paths[task.run_id].unlink()
+            ended[task.run_id] = publish(task, store, claims[task.run_id], run)
         except StoreError as error:
-            ended[task.run_id] = Outcome(task.run_id, "store", None, str(error))
+            ended[task.run_id] = unwritable(task, error)
         except Exception as error:
-            ended[task.run_id] = failure(task, store, error)
+            ended[task.run_id] = failure(task, store, error, log, began)
         with contextlib.suppress(StoreError):
-            store.retire(task.run_id)
+            claims[task.run_id].release()
 
 
-def _runs(tasks: list[Task], beat: Callable[[str, dict[str, Any]], None], paths: dict[str, Path]) -> Iterator[Run]:
+def _runs(tasks: list[Task], beat: Callable[[str, dict[str, Any]], None]) -> Iterator[Run]:
     from algoprogress.pipeline.data import open_tokens
     from algoprogress.pipeline.device import prepare
     from algoprogress.pipeline.ensembles.train import train_together
@@ -106,6 +110,6 @@ def _runs(tasks: list[Task], beat: Callable[[str, dict[str, Any]], None], paths:
         device=task.device,
         n_threads=task.n_threads,
         on_progress=beat,
-        checkpoint_paths=paths,
+        checkpoint_paths={one.run_id: checkpoint_url(one) for one in tasks},
         checkpoint_seconds=task.checkpoint_seconds,
     )

@@ -18,10 +18,8 @@ from typing import Any
 
 import psutil
 import pytest
-from harness import Emulated, Submit, science, temporary_folder
+from harness import Emulated, Submit, run, science, temporary_folder
 
-from algoprogress.pipeline.plan import resolve
-from algoprogress.pipeline.progress import Progress
 from algoprogress.results import Store
 
 BEGIN, END = "<!-- table of faults: begin -->", "<!-- table of faults: end -->"
@@ -159,14 +157,10 @@ def undisturbed(study_file: Callable[..., Path], tmp_path_factory: pytest.TempPa
     known: dict[str, Any] = {}
 
     def train(**changes: Any) -> Any:
-        from algoprogress.ablations.study_file import load
-        from algoprogress.pipeline import executors
-        from algoprogress.pipeline.submit import submit
-
         path = study_file(**changes)
         if str(path) not in known:
             store = Store(tmp_path_factory.mktemp("undisturbed"))
-            submit(resolve(load(path)), store, lambda: executors.make("inline"), Progress())
+            run(path, store, "inline")
             known[str(path)] = science(store)
         return known[str(path)]
 

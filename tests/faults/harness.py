@@ -62,7 +62,7 @@ class Submit:
 
     def __init__(self, study: Path, store: Store | str, *options: object, **environment: str):
         url = store if isinstance(store, str) else store.url
-        words = ["submit", str(study), "--store", url, "--json", *map(str, options)]
+        words = ["submit", str(study), "--store", url, "--json", "--no-ensembles", *map(str, options)]
         self.process = subprocess.Popen(
             [sys.executable, "-m", "algoprogress.pipeline.cli", *words],
             stdout=subprocess.PIPE,
@@ -186,7 +186,7 @@ def run(path: Path, store: Store, executor: str = "process", progress: Any = Non
     from algoprogress.pipeline.submit import submit
 
     make = partial(executors.make, executor, slots=2)
-    return submit(resolve(load(path)), store, make, progress or Progress(), **options)
+    return submit(resolve(load(path)), store, make, progress or Progress(), ensembles=False, **options)
 
 
 HOOK = """

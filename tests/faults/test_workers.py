@@ -59,13 +59,13 @@ def test_an_error_is_kept_with_its_traceback_not_retried_and_stops_nobody_else(s
     data = entry.spec.data.model_copy(update={"corpus_sha256": "0" * 64})  # a corpus that is nowhere
     broken = entry.model_copy(update={"spec": entry.spec.model_copy(update={"data": data})})
     study = study.model_copy(update={"arms": {**study.arms, "lstm": (broken, *study.arms["lstm"][1:])}})
-    summary = submit(study, store, lambda: executors.make("process", slots=2), Progress())
+    summary = submit(study, store, lambda: executors.make("process", slots=2), Progress(), ensembles=False)
     assert list(summary.failed) == [broken.spec.run_id]
     assert summary.trained == 3
     failures = store.failures()
     assert failures["class"].tolist() == ["failed"]
     assert "Traceback" in failures["traceback"][0]
-    again = submit(study, store, lambda: pytest.fail("nothing is left to train"), Progress())
+    again = submit(study, store, lambda: pytest.fail("nothing is left to train"), Progress(), ensembles=False)
     assert "--retry-failed" in again.failed[broken.spec.run_id]
     assert store.active().empty
     outcome("1 attempt, its traceback kept; the 3 other runs trained; tried again only with `--retry-failed`")
@@ -79,14 +79,16 @@ def test_a_diverged_run_is_a_result_and_is_in_no_fit(study_file, store, outcome)
     entry = study.arms["lstm"][0]
     wild = entry.spec.model_copy(update={"optimizer": SGD(), "learning_rate": 1e30, "clip": None})
     study = study.model_copy(update={"arms": {**study.arms, "lstm": (entry.model_copy(update={"spec": wild}),)}})
-    summary = submit(study, store, lambda: executors.make("inline"), Progress())
+    summary = submit(study, store, lambda: executors.make("inline"), Progress(), ensembles=False)
     assert (summary.trained, summary.diverged, summary.failed) == (3, 1, {})
     assert wild.run_id not in set(store.runs("faulty")["run_id"])
     diverged = store.runs("faulty", status="diverged")
     assert diverged["run_id"].tolist() == [wild.run_id]
     assert diverged["loss"].notna().all()
     assert store.failures().empty
-    assert submit(study, store, lambda: pytest.fail("nothing is left to train"), Progress()).trained == 0
+    assert (
+        submit(study, store, lambda: pytest.fail("nothing is left to train"), Progress(), ensembles=False).trained == 0
+    )
     outcome("kept as diverged with its last finite loss, not retried, in no table of losses")
 
 
@@ -115,7 +117,7 @@ def test_a_run_that_does_not_fit_is_trained_in_parts(study_file, store, monkeypa
     study = study.model_copy(
         update={"arms": {"modern": (entry.model_copy(update={"spec": spec}),)}, "baseline": "modern"}
     )
-    summary = submit(study, store, lambda: ProcessExecutor(1), Progress())
+    summary = submit(study, store, lambda: ProcessExecutor(1), Progress(), ensembles=False)
     assert (summary.trained, summary.failed) == (1, {})
     assert store.failures()["class"].tolist() == ["oom"]
     assert "allocate" in store.failures()["message"][0]
@@ -191,7 +193,7 @@ def test_the_order_of_runs_in_a_worker_changes_no_bit(study_file, undisturbed, s
             super()._hand_out()
 
     study = resolve(load(study_file()))
-    submit(study, store, lambda: Shortest(1), Progress())
+    submit(study, store, lambda: Shortest(1), Progress(), ensembles=False)
     check_whole(store, undisturbed())
     outcome("the same bits as with two workers in the usual order")
 

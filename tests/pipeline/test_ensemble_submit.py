@@ -148,8 +148,8 @@ def test_a_run_that_is_stopped_takes_its_ensemble_along_and_the_others_are_tried
     recorder, executor = send(specs, slots=1)
     executor.stop(specs[1].run_id)
     assert recorder.stopped == [specs[0].run_id]
-    recorder.wait = lambda seconds: [Outcome(specs[0].run_id, "timeout", None, "stopped")]
-    assert [o.status for o in executor.wait(0.0)] == ["infra", "timeout", "infra"]
+    recorder.wait = lambda seconds: [Outcome(specs[0].run_id, "stopped")]
+    assert [o.status for o in executor.wait(0.0)] == ["infra", "stopped", "infra"]
 
 
 def test_a_run_that_waits_is_stopped_before_it_begins(make_spec):
@@ -157,7 +157,7 @@ def test_a_run_that_waits_is_stopped_before_it_begins(make_spec):
     assert len(recorder.sent) == 2
     waiting = make_spec(seed=2).run_id
     executor.stop(waiting)
-    assert [(o.run_id, o.status) for o in executor.wait(0.0)] == [(waiting, "timeout")]
+    assert [(o.run_id, o.status) for o in executor.wait(0.0)] == [(waiting, "stopped")]
     assert recorder.stopped == []
 
 
