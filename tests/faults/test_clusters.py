@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from harness import Emulated, check_whole, run, science, temporary_folder, until
+from harness import STARTS, Emulated, check_whole, kill_all, run, science, temporary_folder, until
 
 from algoprogress.pipeline.executors import NotEnoughResources
 from algoprogress.pipeline.executors.cluster import NoCluster
@@ -118,24 +118,29 @@ class Started:
             free.bind(("", 0))
             self.port = free.getsockname()[1]
         self.nodes: list[subprocess.Popen] = []
-        self.start("--head", f"--port={self.port}", "--num-cpus=0", "--include-dashboard=false")
-        self.address = self.said(0, "--address='").split("'")[0]
+        said = self.start("--head", f"--port={self.port}", "--num-cpus=0", "--include-dashboard=false")
+        self.address = said.partition("--address='")[2].split("'")[0]
 
-    def start(self, *words: str) -> None:
-        log = open(self.folder / f"node-{len(self.nodes)}.log", "w", encoding="utf-8")  # noqa: SIM115
+    def start(self, *words: str) -> str:
+        """Starts a node, in several tries if it must be. Returns what it printed."""
+        path = self.folder / f"node-{len(self.nodes)}.log"
+        for _ in range(STARTS):
+            node = self.try_to_start(path, *words)
+            until(lambda node=node: "Ray runtime started" in path.read_text() or node.poll() is not None, "no node")
+            if node.poll() is None:
+                self.nodes.append(node)
+                return path.read_text()
+            kill_all("ALGOPROGRESS_NODE", str(path))
+        raise AssertionError(f"no node starts: {path.read_text()[-1000:]}")
+
+    def try_to_start(self, path: Path, *words: str) -> subprocess.Popen:
+        log = open(path, "w", encoding="utf-8")  # noqa: SIM115
         command = [self.ray, "start", "--block", "--object-store-memory=90000000", "--disable-usage-stats", *words]
         environment = {k: v for k, v in os.environ.items() if k != "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"}
-        self.nodes.append(
-            subprocess.Popen(
-                command, stdout=log, stderr=log, env={**environment, **self.environment}, start_new_session=True
-            )
-        )
+        environment |= {**self.environment, "ALGOPROGRESS_NODE": str(path)}
+        node = subprocess.Popen(command, stdout=log, stderr=log, env=environment, start_new_session=True)
         log.close()
-
-    def said(self, node: int, what: str) -> str:
-        path = self.folder / f"node-{node}.log"
-        text = until(lambda: (t := path.read_text()) if what in (t := path.read_text()) else "", f"no {what!r}")
-        return text.partition(what)[2]
+        return node
 
     def family(self, node: int) -> list:
         import psutil
@@ -144,17 +149,7 @@ class Started:
         return [parent, *parent.children(recursive=True)]
 
     def close(self) -> None:
-        import psutil
-
-        processes = []
-        for i, node in enumerate(self.nodes):
-            if node.poll() is None:
-                processes += self.family(i)
-        for process in processes:
-            try:
-                process.kill()
-            except psutil.NoSuchProcess:
-                continue
+        kill_all("RAY_TMPDIR", self.environment["RAY_TMPDIR"])
         for node in self.nodes:
             node.wait()
 
@@ -170,9 +165,8 @@ def started() -> Iterator[Started]:
 @pytest.mark.slow
 @pytest.mark.fault(5, "one of three nodes, each a `ray start` process of its own, is killed half-way")
 def test_separate_ray_start_processes_do_as_well(study_file, undisturbed, store, started, submitted, outcome):
-    for node in (1, 2, 3):
+    for _ in range(3):
         started.start(f"--address={started.address}", "--num-cpus=1")
-        started.said(node, "Ray runtime started")
     submit = submitted(study_file(), store, "--address", started.address, **started.environment)
     beat = until(lambda: store.active().query("step > 0").to_dict("records"), "nothing trains")[0]
     node = next(i for i in (1, 2, 3) if int(beat["pid"]) in {p.pid for p in started.family(i)})

@@ -72,8 +72,8 @@ def test_a_disk_that_fills_up_stops_the_submit_and_tears_nothing(
 
 @pytest.mark.fault(12, "files may not grow (a limit on their size)")
 def test_a_file_that_may_not_be_written_whole_is_not_there(study_file, undisturbed, store, submitted, outcome):
+    undisturbed()  # now the corpus is in the cache, whose files are larger
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    store.writable()
     resource.setrlimit(resource.RLIMIT_FSIZE, (2000, hard))  # inherited: a run's file is larger
     try:
         limited = submitted(study_file(), store, *PROCESS)
