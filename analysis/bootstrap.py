@@ -4,9 +4,9 @@ The design is kept: which configurations were tried, at which rung, with how man
 seed noise (`noise`), and with it which configuration looks best. Three things make the intervals honest when few
 configurations were repeated (`coverage` measures it):
 
-- The size of the noise is itself estimated. Each resample scales it by sqrt(nu / chi2_nu), so that the intervals widen
-  as Student's t does with nu degrees of freedom.
-- Rungs scatter about any law for more reasons than seeds. What they scatter beyond them is added (`scatter`).
+- The size of the noise is itself estimated. Each resample has a size of its own, from all that is known of it
+  (`scatter`), so that the intervals widen as Student's t does.
+- Rungs scatter about any law for more reasons than seeds. What they scatter beyond them is added (`scatter` again).
 - The lowest of several noisy losses is too low (the winner's curse), and the lowest of their noisy copies is too low
   again. How much lower the copies are than the measured frontier estimates that bias; it is taken off twice, once for
   the copies and once for the measured frontier itself. Where many configurations are truly equal about half of the bias
@@ -20,8 +20,10 @@ import numpy as np
 import pandas as pd
 
 from algoprogress.analysis.frontier import configurations
-from algoprogress.analysis.noise import Noise, seed_noise
+from algoprogress.analysis.noise import Noise, common_keys, seed_noise
 from algoprogress.analysis.runs import usable_runs
+
+MOST_TRIED = 300  # configurations of an arm at a rung, the lowest, that other seeds could make look best
 
 
 @dataclass(frozen=True)
@@ -43,19 +45,45 @@ class FrontierResamples:
 
 
 @dataclass(frozen=True)
+class Tried:
+    """The configurations (k,) that one arm tried at one rung, and what other seeds would have given.
+
+    Attributes:
+        mean: loss in nats/token, over seeds.
+        log_compute: ln of FLOP.
+        sd: of a run, nats/token.
+        own_Bk, common_Bk: standard normal noise of the mean over seeds, own to the configuration and common to all
+            runs of these seeds at this rung, or of these clusters; each has variance 1 / seeds.
+    """
+
+    mean: np.ndarray
+    log_compute: np.ndarray
+    sd: np.ndarray
+    own_Bk: np.ndarray
+    common_Bk: np.ndarray
+
+    def noise(self, scale_B: np.ndarray, shared_B: np.ndarray) -> np.ndarray:
+        """Noise of the mean losses (B, k), nats/token."""
+        s, rho = scale_B[:, None], shared_B[:, None]
+        return s * self.sd * (np.sqrt(1 - rho) * self.own_Bk + np.sqrt(rho) * self.common_Bk)
+
+
+@dataclass(frozen=True)
 class SeedDraws:
     """Draws of the seed noise of every configuration, before they are scaled to a frontier.
 
     Attributes:
         points: [arm, rung, compute, loss] of the measured frontier, one row per column n of what is drawn.
-        tried: for each of them the configurations' mean loss (k,), log compute (k,) and noise of the mean (B, k).
+        tried: at each of them.
+        common_nn: share of seeds, or clusters, that the best configurations of two points have in common.
         noise: None where nothing was repeated; the draws are then 0.
         n_resamples: B.
         seed: of the draws.
     """
 
     points: pd.DataFrame
-    tried: list[tuple[np.ndarray, np.ndarray, np.ndarray]]
+    tried: list[Tried]
+    common_nn: np.ndarray
     noise: Noise | None
     n_resamples: int
     seed: int
@@ -68,80 +96,84 @@ class SeedDraws:
         """The columns of the rows of a frontier."""
         return _columns_of(self.points, front)
 
-    def bias(self) -> np.ndarray:
-        """How much lower than it the copies of each frontier point are on average (n,), nats/token, 0 or less."""
-        return np.array([(mean + drawn).min(1).mean() - mean.min() for mean, _, drawn in self.tried])
+    def common_Bn(self) -> np.ndarray:
+        """Standard normal noise of each frontier point that points with something in common share."""
+        best = [at.common_Bk[:, at.mean.argmin()] for at in self.tried]
+        return np.stack([z / max(float(z.std()), 1e-300) for z in best], 1)
 
     def variance(self) -> np.ndarray:
-        """Variance of the log loss of each frontier point (n,) that seeds explain."""
-        low, high = np.transpose(
-            [np.quantile(np.log(np.maximum((m + d).min(1), 0.1 * m.min())), [0.1587, 0.8413]) for m, _, d in self.tried]
-        )
-        return ((high - low) / 2) ** 2  # half of this spread is one sd, and heavy tails do not matter
+        """Variance of the log loss of each frontier point (n,) by the scale of the repeats."""
+        one, found = np.ones(self.n_resamples), []
+        for at in self.tried:
+            lowest = (at.mean + at.noise(one, 0 * one)).min(1)
+            low, high = np.quantile(np.log(np.maximum(lowest, 0.1 * at.mean.min())), [0.1587, 0.8413])
+            found.append(((high - low) / 2) ** 2)  # half of this spread is one sd, and heavy tails do not matter
+        return np.array(found)
 
-    def frontiers(self, factor_Bn: np.ndarray, added_Bn: np.ndarray | float = 0.0) -> FrontierResamples:
-        """Frontiers with the noise scaled by a factor, and with noise added to the log loss of each point."""
-        bias, log_c, losses = self.bias(), [], []
-        for i, (mean, log_compute, drawn) in enumerate(self.tried):
-            copies = mean + factor_Bn[:, i, None] * drawn
-            log_c.append(log_compute[copies.argmin(1)])
+    def frontiers(
+        self, scale_B: np.ndarray, shared_B: np.ndarray, added_Bn: np.ndarray | float = 0.0
+    ) -> FrontierResamples:
+        """Frontiers with the seed noise scaled, part of it shared, and noise added to the log loss of each point."""
+        typical = np.full(self.n_resamples, np.median(scale_B))
+        log_c, losses = [], []
+        for at in self.tried:
+            bias = (at.mean + at.noise(typical, shared_B)).min(1).mean() - at.mean.min()
+            copies = at.mean + at.noise(scale_B, shared_B)
+            log_c.append(at.log_compute[copies.argmin(1)])
             # half the loss: keeps ln L finite at 1 or 2 degrees of freedom
-            losses.append(np.maximum(copies.min(1) - 2 * bias[i], 0.5 * mean.min()))
+            losses.append(np.maximum(copies.min(1) - 2 * bias, 0.5 * at.mean.min()))
         return FrontierResamples(self.points, np.stack(log_c, 1), np.stack(losses, 1) * np.exp(added_Bn))
 
     def by_configurations(self) -> FrontierResamples:
         """Frontiers of configurations drawn with replacement within each arm and rung; a rung with one stays."""
-        rng, log_c, losses = self.generator(2), [], []
-        for mean, log_compute, _ in self.tried:
-            drawn = rng.integers(0, len(mean), (self.n_resamples, len(mean)))
-            best = np.take_along_axis(drawn, mean[drawn].argmin(1)[:, None], 1)[:, 0]
-            log_c.append(log_compute[best])
-            losses.append(mean[best])
+        rng, log_c, losses = self.generator(3), [], []
+        for at in self.tried:
+            k = len(at.mean)
+            drawn = rng.integers(0, k, (self.n_resamples, k))
+            best = np.take_along_axis(drawn, at.mean[drawn].argmin(1)[:, None], 1)[:, 0]
+            log_c.append(at.log_compute[best])
+            losses.append(at.mean[best])
         return FrontierResamples(self.points, np.stack(log_c, 1), np.stack(losses, 1))
 
-    def by_seeds(self) -> FrontierResamples | None:
-        """Frontiers where the repeats alone say how large the noise is; None when there are none."""
-        if self.noise is None:
-            return None
-        rng = self.generator(1)
-        factor = {a: np.sqrt(nu / rng.chisquare(nu, self.n_resamples)) for a, nu in self.noise.dof.items()}
-        return self.frontiers(np.stack([factor[a] for a in self.points["arm"]], 1))
 
-
-def draw_seeds(runs: pd.DataFrame, n_resamples: int = 1000, seed: int = 0, max_epochs: float = 1.0) -> SeedDraws:
-    """Draw the noise of every run afresh; runs of several arms with one seed at one rung share part of it.
+def draw_seeds(
+    runs: pd.DataFrame, n_resamples: int = 1000, seed: int = 0, max_epochs: float = 1.0, cluster: str | None = None
+) -> SeedDraws:
+    """Draw the noise of every run afresh; runs of several arms with one seed at one rung share what is common.
 
     Args:
         runs: as for `frontier`.
         n_resamples: number B of resamples.
         seed: of the resampling.
+        cluster: runs that may have noise in common, in place of those of one seed at one rung: a column, such as the
+            training that several checkpoints are of, or "compute_bin".
     """
-    noise = seed_noise(runs, max_epochs)
-    table = configurations(runs, max_epochs)
+    noise = seed_noise(runs, max_epochs, cluster)
     rng = np.random.default_rng([seed, 0])
-    seeds = _seeds_of(runs, max_epochs)
-    together: dict[tuple[float, object], np.ndarray] = {}
-    points, tried = [], []
-    for (arm, rung), part in table.groupby(["arm", "rung"], sort=False):
+    keys_of = _keys_of(runs, max_epochs, cluster)
+    together: dict[int, np.ndarray] = {}
+    points, tried, best_keys = [], [], []
+    for (arm, rung), tried_there in configurations(runs, max_epochs).groupby(["arm", "rung"], sort=False):
+        part = tried_there.nsmallest(MOST_TRIED, "loss") if len(tried_there) > MOST_TRIED else tried_there
         mean, compute = part["loss"].to_numpy(float), part["compute"].to_numpy(float)
-        drawn = np.zeros((n_resamples, len(part)))
-        if noise is not None:
-            n_seeds = part["n_seeds"].to_numpy(int)
-            unit = rng.standard_normal((n_resamples, len(part))) / np.sqrt(n_seeds)
-            if noise.shared:
-                common = np.empty_like(unit)
-                for k, configuration in enumerate(part["configuration"]):
-                    keys = [(float(rung), s) for s in seeds[(arm, configuration)]]
-                    for key in keys:
-                        if key not in together:
-                            together[key] = rng.standard_normal(n_resamples)
-                    common[:, k] = np.mean([together[key] for key in keys], axis=0)
-                unit = np.sqrt(1 - noise.shared) * unit + np.sqrt(noise.shared) * common
-            drawn = unit * noise.sd(str(arm), compute)
+        own = rng.standard_normal((n_resamples, len(part))) / np.sqrt(part["n_seeds"].to_numpy(float))
+        common = own.copy()  # where nothing is known to be in common
+        keys = [keys_of.get((arm, c), []) for c in part["configuration"]]
+        for k, of in enumerate(keys):
+            for key in of:
+                if key not in together:
+                    together[key] = rng.standard_normal(n_resamples)
+            if of:
+                common[:, k] = np.mean([together[key] for key in of], axis=0)
         best = int(mean.argmin())
         points.append({"arm": arm, "rung": rung, "compute": compute[best], "loss": mean[best]})
-        tried.append((mean, np.log(compute), drawn))
-    return SeedDraws(pd.DataFrame(points), tried, noise, n_resamples, seed)
+        best_keys.append(set(keys[best]))
+        sd = noise.sd(str(arm), compute) if noise is not None else np.zeros(len(part))
+        tried.append(Tried(mean, np.log(compute), sd, own, common))
+    overlap = [[len(a & b) / np.sqrt(max(len(a), 1) * max(len(b), 1)) for b in best_keys] for a in best_keys]
+    common_nn = np.array(overlap)
+    np.fill_diagonal(common_nn, 1.0)
+    return SeedDraws(pd.DataFrame(points), tried, common_nn, noise, n_resamples, seed)
 
 
 def _columns_of(points: pd.DataFrame, front: pd.DataFrame) -> np.ndarray:
@@ -149,15 +181,12 @@ def _columns_of(points: pd.DataFrame, front: pd.DataFrame) -> np.ndarray:
     return known.get_indexer(pd.MultiIndex.from_frame(front[["arm", "rung"]]))
 
 
-def _seeds_of(runs: pd.DataFrame, max_epochs: float) -> dict[tuple[str, int], list]:
+def _keys_of(runs: pd.DataFrame, max_epochs: float, cluster: str | None) -> dict[tuple[str, int], list[int]]:
+    """(arm, configuration) -> what its runs may have noise in common by."""
     kept = usable_runs(runs, max_epochs)
-    if "seed" not in kept:
-        return {}
-    return kept.groupby(["arm", "configuration"], sort=False)["seed"].agg(list).to_dict()
-
-
-def resample_frontier(
-    runs: pd.DataFrame, n_resamples: int = 1000, seed: int = 0, max_epochs: float = 1.0
-) -> FrontierResamples | None:
-    """Frontiers as other seeds would have given them; None when no configuration was repeated."""
-    return draw_seeds(runs, n_resamples, seed, max_epochs).by_seeds()
+    keys = common_keys(kept, cluster)
+    found: dict[tuple[str, int], list[int]] = {}
+    if keys is not None:
+        for arm, configuration, key in zip(kept["arm"], kept["configuration"], keys, strict=True):
+            found.setdefault((arm, configuration), []).append(int(key))
+    return found

@@ -20,6 +20,7 @@ COLUMNS = [
     *("arm", "compute", "loss", "ceg", "ceg_low", "ceg_high"),
     *("method", "law", "reference", "n_runs", "censored", "note"),
 ]
+NUMBERS = ("compute", "loss", "ceg", "ceg_low", "ceg_high")
 
 
 class GainResamples(dict):  # type: ignore[type-arg]
@@ -83,7 +84,8 @@ def compute_equivalent_gain(
         law, share: the law and what its arms share; several laws give a row each. By default L = E + A C^-alpha with
             one E. A law in size and data, such as "chinchilla", is fitted to all runs of each arm (approach 3 of
             Hoffmann et al. 2022), and the gain is that between best allocations.
-        cluster: what is resampled for such a law: a column, "compute_bin", or by default configurations.
+        cluster: runs that have noise in common, such as the training that several checkpoints are of: a column, or
+            "compute_bin". By default runs of one configuration, and those of one seed at one rung.
 
     Returns:
         [arm, compute, loss, ceg, ceg_low, ceg_high, method, law, reference, n_runs, censored, note]. Where the baseline
@@ -140,6 +142,7 @@ def gains_of(
     table = pd.DataFrame(
         [row | estimate for row, (estimate, _, _) in zip(rows, found, strict=True)], columns=[*COLUMNS, "_target"]
     )
+    table = table.astype(dict.fromkeys(NUMBERS, float) | {"n_runs": int})
     notes = disagreements(table, by_scatter=bool(fit.interval_note))
     warn_extrapolated(table, 2)
     warn_disagreement(table, notes, 2)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 CONDITION = 1e10  # of the Hessian with unit diagonal: beyond, rounding of the data moves the estimate
 WIDE = 0.5  # of the lowest loss: an interval of E as wide as that says nothing
 LEVEL = 0.95  # of E_interval
+FAR = 4.0  # standard deviations below E that no noise explains
 TOGETHER = 0.99  # correlation of two log inputs above which their terms can hardly be told apart
 
 
@@ -180,9 +181,11 @@ def doubts(law: "Law") -> list[str]:
     said += _doubts_of_design(law) + law.doubts()
     if any(label.startswith("E") for label in d.get("E_interval", {})):
         E = law.params_["E"].to_numpy()
-        below = [int((np.exp(law.y_[r] + law.log_l0_) < e).sum()) for r, e in zip(law.rows_, E, strict=True)]
-        if sum(below):
-            said.append(f"{sum(below)} of {d['n']} runs have a loss below E, which the law can not reach")
+        spread = FAR * 1.4826 * float(np.median(np.abs(residuals(law))))  # a normal one's, whatever the outliers
+        floor = [np.log(max(e, 1e-300)) - law.log_l0_ - spread for e in E]
+        below = sum(int((law.y_[r] < least).sum()) for r, least in zip(law.rows_, floor, strict=True))
+        if below:
+            said.append(f"{below} of {d['n']} runs have a loss far below E, which the law can not reach")
     return said
 
 

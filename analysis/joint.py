@@ -96,7 +96,9 @@ def fit_jointly(
         n_resamples: 0 for no intervals.
         seed: of the resampling.
         strict: raise when a law can not be fitted, in place of a note.
-        cluster: what is resampled for laws in size and data: see `lawfit.resample_runs`.
+        cluster: runs that have noise in common: a column, or "compute_bin". They are resampled together for laws in
+            size and data (by default configurations are), and points of the frontiers may be correlated by it (by
+            default those of one seed at one rung).
         unit: what is resampled of frontiers: see `lawfit.resample_frontiers`. Interpolation needs every rung: with
             "rungs" the interpolated gains have no interval.
     """
@@ -121,7 +123,7 @@ def fit_jointly(
     fit = JointFit(front, baseline, tuple(fits), None)
     if not n_resamples:
         return fit
-    return resampled(fit, quietly(draw_seeds, runs, n_resamples, seed, max_epochs), unit, cluster)
+    return resampled(fit, quietly(draw_seeds, runs, n_resamples, seed, max_epochs, cluster), unit, cluster)
 
 
 def resampled(fit: JointFit, draws: SeedDraws, unit: Unit = "seeds", cluster: str | None = None) -> JointFit:
@@ -145,12 +147,11 @@ def _by_seeds(fit: JointFit, draws: SeedDraws) -> tuple[FrontierResamples | None
     """The frontiers of the interpolated gains: with the scatter about L = E + A C^-alpha, whatever the law."""
     known = next((f.law for f in fit.fits if isinstance(f.law, PowerLaw) and _is_plain(f.law)), None)
     law = known if known is not None else quietly(fit_frontier, PowerLaw(), fit.front).law
-    noise = scatter_about(law, draws) if isinstance(law, LossLaw) else None
-    if noise is not None:
-        _warn_few_seeds(draws, noise.dof)
-        return noise.resample(draws), "" if draws.noise else f"{NO_SEEDS}: interval by the scatter about a law"
-    _warn_few_seeds(draws, min(draws.noise.dof.values()) if draws.noise else 0)
-    return draws.by_seeds(), "" if draws.noise else f"{NO_SEEDS}: no interval"
+    noise = scatter_about(law if isinstance(law, LossLaw) else None, draws)
+    _warn_few_seeds(draws, noise.dof if noise is not None else 0)
+    if noise is None:
+        return None, f"{NO_SEEDS}: no interval"
+    return noise.resample(draws), "" if draws.noise else f"{NO_SEEDS}: interval by the scatter about a law"
 
 
 def _is_plain(law: PowerLaw) -> bool:

@@ -185,7 +185,7 @@ def resample_frontiers(fit: LawFit, draws: SeedDraws, unit: Unit = "seeds") -> L
     if unit == "configurations":
         again: FrontierResamples | None = draws.by_configurations()
     else:
-        again = fit.scatter.resample(draws) if fit.scatter is not None else draws.by_seeds()
+        again = fit.scatter.resample(draws) if fit.scatter is not None else None
     if again is None:
         return fit
     where = again.columns_of(law.runs_)

@@ -146,10 +146,8 @@ def _predict(fit: LawFit, law: Law, arm: str, points: pd.DataFrame, level: float
         return table
     again = np.log(quietly(fitted.predict, *inputs, arm=arm, theta=fit.theta_BP))
     rng = np.random.default_rng([seed, 3])
-    if fit.scatter is not None:  # Student's t with the sd of the frontier points
-        s = fit.scatter
-        t = np.sqrt(s.dof / rng.chisquare(s.dof, len(again)))[:, None]
-        again = again + s.sd * t * rng.standard_normal(again.shape)
+    if fit.scatter is not None:
+        again = again + fit.scatter.sd_B[:, None] * rng.standard_normal(again.shape)
     elif not fit.from_frontier:
         own = residuals(fitted)[fitted.rows_[fitted.arms_.index(arm)]]
         n, P = len(fitted.y_), fitted.sharing_.n_free

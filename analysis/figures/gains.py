@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from algoprogress.analysis.figures.style import COMPUTE, FAINT, GRID, INK, dress, legend
+from algoprogress.analysis.figures.style import COMPUTE, FAINT, GRID, INK, dress, legend, view
 from algoprogress.analysis.palette import colours, markers, styles
 
 
@@ -73,6 +73,8 @@ def slope_forest(slopes: pd.DataFrame, arms: Sequence[str], ax: Axes) -> Axes:
     """
     colour, marker = colours(arms), markers(arms)
     rows = [r for arm in arms for r in slopes[slopes["arm"] == arm].dropna(subset=["slope"]).itertuples()]
+    ends = [end for r in rows for end in (r.slope_low, r.slope_high)]
+    left, right = view([r.slope for r in rows], ends, reference=0.0) if rows else (-1.0, 1.0)
     height, last, ticks, names = 0.0, None, [], []
     for row in rows:
         if last is not None and row.arm != last:
@@ -81,17 +83,20 @@ def slope_forest(slopes: pd.DataFrame, arms: Sequence[str], ax: Axes) -> Axes:
         by = f"law ({law})" if row.method == "law" and isinstance(law, str) and law else str(row.method)
         ticks.append(height)
         names.append(f"{row.arm}, {by}")
-        if np.isfinite(row.slope_low) and np.isfinite(row.slope_high):
-            ax.plot([row.slope_low, row.slope_high], [height, height], color=colour[row.arm], lw=2.0, zorder=2)
+        if not (np.isnan(row.slope_low) or np.isnan(row.slope_high)):
+            interval = np.clip([row.slope_low, row.slope_high], left, right)
+            ax.plot(interval, [height, height], color=colour[row.arm], lw=2.0, zorder=2)
         face = "white" if row.method == "law" else colour[row.arm]
         ax.plot(row.slope, height, marker=marker[row.arm], ms=7, mfc=face, mec=colour[row.arm], mew=1.4, zorder=3)
-        interval = f" [{row.slope_low:.2f}, {row.slope_high:.2f}]" if np.isfinite(row.slope_low) else ""
-        text = f"{row.slope:.2f}{interval}".replace("-", "\u2212")
+        known = not np.isnan(row.slope_low)
+        text = f"{row.slope:.2f}" + (f" [{row.slope_low:.2f}, {row.slope_high:.2f}]" if known else "")
+        text = text.replace("-", "\u2212").replace("inf", "∞")
         ax.annotate(text, (1.02, height), xycoords=ax.get_yaxis_transform(), va="center", fontsize="small", color=INK)
         last, height = row.arm, height + 1
     ax.axvline(0, color=INK, lw=0.9, zorder=1)
     ax.set_yticks(ticks, names)
     ax.set_ylim(height - 0.4, -0.6)
+    ax.set_xlim(left, right)
     ax.set_xlabel("scale dependence of the gain, d ln CEG / d ln C", color=INK)
     ax.grid(True, axis="x", color=GRID, lw=0.7)
     ax.set_axisbelow(True)

@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from algoprogress.analysis.figures.style import FAINT, GRID, INK
+from algoprogress.analysis.figures.style import FAINT, GRID, INK, view
 from algoprogress.analysis.palette import COLOURS
 
 DOT = COLOURS[0]
@@ -28,7 +28,8 @@ def multiverse_plot(
     Args:
         table: [estimate, estimate_low, estimate_high, *choices], one row a protocol; rows without an estimate are left
             out and counted. Where there is a column `default`, the rows where it is true stand out.
-        choices: columns of protocol choices, drawn in this order; those with one value say nothing and are left out.
+        choices: columns of protocol choices, drawn in this order; those with one value say nothing and are left out,
+            and an empty one is no choice.
         estimate: the column of the estimates.
         reference: a value to draw a line at.
         log: whether estimates are on a logarithmic axis.
@@ -38,7 +39,7 @@ def multiverse_plot(
     place = ax.get_subplotspec()
     figure = ax.get_figure()
     assert place is not None and figure is not None
-    levels = {c: list(dict.fromkeys(sorted(map(str, table[c])))) for c in varied}
+    levels = {c: [v for v in dict.fromkeys(map(str, table[c])) if v] for c in varied}
     n_lines = sum(len(values) + 1 for values in levels.values())
     grid = place.subgridspec(2, 1, height_ratios=[9, max(n_lines, 2)], hspace=0.03)  # a row is a ninth of the curve
     ax.set_subplotspec(grid[0])
@@ -57,12 +58,11 @@ def _curve(rows: pd.DataFrame, estimate: str, ax: Axes, reference: float | None,
         ax.set_yscale("log")
     shown = rows[estimate].to_numpy(float)
     low, high = (rows[f"{estimate}_{side}"].to_numpy(float) for side in ("low", "high"))
-    reach = [v for v in (*shown, *low, *high) if np.isfinite(v) and (v > 0 or not log)]
-    bottom, top = (min(reach) / 1.15, max(reach) * 1.15) if log else (min(reach), max(reach))
+    bottom, top = view(shown, [*low, *high], reference, log)
     width = float(np.clip(220 / max(len(rows), 1), 0.6, 3.0))  # a line each, however many there are
-    ends = np.where(np.isfinite(low), low, bottom / 2), np.where(np.isfinite(high), high, top * 2)
-    known = np.isfinite(low) | np.isfinite(high)
-    ax.vlines(at[known], ends[0][known], ends[1][known], color=FAINT, alpha=0.45, lw=width, zorder=1)
+    known = ~np.isnan(low) & ~np.isnan(high)
+    ends = (np.clip(end, bottom, top)[known] for end in (low, high))
+    ax.vlines(at[known], *ends, color=FAINT, alpha=0.45, lw=width, zorder=1)
     ax.plot(at, shown, ls="none", marker="o", ms=float(np.clip(1.6 * width, 2.2, 4.5)), color=DOT, mew=0, zorder=3)
     if "default" in rows:
         chosen = rows["default"].to_numpy(bool)

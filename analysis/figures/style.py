@@ -1,6 +1,6 @@
 """What all figures share: ink, axes, legend, and how one is drawn and written."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from matplotlib.ticker import LogLocator, MultipleLocator, NullFormatter
 INK, FAINT, GRID = "#222222", "#777777", "#e4e4e4"
 COMPUTE = "training compute (FLOP)"
 LOSS = "validation loss (nats/token)"
+LEAST_SPAN = 0.2  # of the view of estimates that agree: a fifth, in ln or as they are
 LETTERS = 11.5  # of legend text to an inch
 
 
@@ -81,3 +82,22 @@ def legend(ax: Axes) -> None:
     ax.legend(
         handles, labels, loc="lower left", bbox_to_anchor=(0, 1.0), ncols=min(columns, max(len(labels), 1)), **style
     )
+
+
+def view(
+    shown: Sequence[float], ends: Sequence[float], reference: float | None = None, log: bool = False
+) -> tuple[float, float]:
+    """All estimates, and ends of intervals up to as far again: a few that are endless would hide the rest."""
+    known = [*shown, *([] if reference is None else [reference])]
+    values, reach = (np.array([v for v in part if not np.isnan(v) and (v > 0 or not log)]) for part in (known, ends))
+    if log:
+        values, reach = np.log(values), np.log(reach)
+    low, high = float(values.min()), float(values.max())
+    span = max(high - low, LEAST_SPAN)
+    far_down, far_up = reach < low - span, reach > high + span
+    near = reach[~far_down & ~far_up]
+    beyond = 0.15 * span  # so that what leaves the view is seen to leave it
+    low = min([low, *near]) - beyond * bool(far_down.any())
+    high = max([high, *near]) + beyond * bool(far_up.any())
+    bottom, top = low - 0.04 * (high - low), high + 0.04 * (high - low)
+    return (float(np.exp(bottom)), float(np.exp(top))) if log else (bottom, top)

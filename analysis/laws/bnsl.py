@@ -92,9 +92,9 @@ class BrokenNeuralScalingLaw(LossLaw):
 
     def bounds(self, points: Points) -> tuple[np.ndarray, np.ndarray]:
         """Breaks lie within the measured compute: elsewhere nothing is known of them."""
-        lowest, x = np.exp(points.y).min(-1), points.x[0]
-        none, first, last = np.zeros_like(lowest), x.min(-1), x.max(-1)
-        lower, upper = [none, none - SPAN, none + SLOPES[0]], [lowest * (1 - 1e-9), none + SPAN, none + SLOPES[1]]
+        highest, x = np.exp(points.y).max(-1), points.x[0]
+        none, first, last = np.zeros_like(highest), x.min(-1), x.max(-1)
+        lower, upper = [none, none - SPAN, none + SLOPES[0]], [highest, none + SPAN, none + SLOPES[1]]
         for _ in range(self.breaks):
             lower += [none + SLOPES[0], none + first, none + np.log(WIDTHS[0])]
             upper += [none + SLOPES[1], none + last, none + np.log(WIDTHS[1])]
@@ -131,6 +131,16 @@ class BrokenNeuralScalingLaw(LossLaw):
             parts += [w[..., j] - before, np.exp(w[..., j + 1] + self.center_[0]), np.exp(w[..., j + 2])]
             before = w[..., j]
         return np.stack(parts, -1)
+
+    def doubts(self) -> list[str]:
+        """A break whose change of slope lies within two standard errors of none need not be there."""
+        rows = self.summary[self.summary["parameter"].str.fullmatch(r"c[1-9]\d*")]
+        return [
+            f"the change of slope {row.parameter} could be none ({row.estimate:.2g}, standard error {row.stderr:.2g}), so"
+            " that neither the place nor the width of the break is known"
+            for row in rows.itertuples()
+            if abs(row.estimate) < 2 * row.stderr
+        ]
 
     def to_working(self, parameter: str, value: float) -> float:
         return float(np.log(value)) if parameter.startswith("f") else super().to_working(parameter, value)

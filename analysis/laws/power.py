@@ -14,10 +14,11 @@ SPAN = 50.0  # the term may be exp(±50) of the mean loss at the mean compute
 
 
 class PowerLaw(LossLaw):
-    """L(C) = E + A C^-alpha, with 0 <= E < min L and alpha > 0 (Henighan et al. 2020; Kaplan et al. 2020 without E).
+    """L(C) = E + A C^-alpha, with E >= 0 and alpha > 0 (Henighan et al. 2020; Kaplan et al. 2020 without E).
 
     The form worked with is ln L = ln(E + exp(b - alpha x)), x = ln(C / C0) with C0 the geometric mean of the measured
-    compute and b = ln A - alpha ln C0, so that b and alpha are nearly uncorrelated.
+    compute and b = ln A - alpha ln C0, so that b and alpha are nearly uncorrelated. E may exceed the lowest of
+    many noisy losses.
     """
 
     name = "power"
@@ -55,10 +56,10 @@ class PowerLaw(LossLaw):
         return found
 
     def bounds(self, points: Points) -> tuple[np.ndarray, np.ndarray]:
-        lowest = np.exp(points.y).min(-1)
-        none = np.zeros_like(lowest)
+        highest = np.exp(points.y).max(-1)
+        none = np.zeros_like(highest)
         lower = np.stack([none, none - SPAN, none + EXPONENTS[0]], -1)
-        return lower, np.stack([lowest * (1 - 1e-9), none + SPAN, none + EXPONENTS[1]], -1)
+        return lower, np.stack([highest, none + SPAN, none + EXPONENTS[1]], -1)
 
     def starts(self, points: Points, lowest: float) -> np.ndarray:
         x, y = points.x[0], points.y

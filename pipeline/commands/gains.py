@@ -28,7 +28,7 @@ def gains(
     resamples: Annotated[int | None, typer.Option(help="0: no intervals; default: 1000, or 200 a universe.")] = None,
     seed: Annotated[int, typer.Option(help="Of the resampling.")] = 0,
     cluster: Annotated[
-        str | None, typer.Option(help="Resampled for a law in size and data: a column, or compute_bin.")
+        str | None, typer.Option(help="Runs that have noise in common: a column, or compute_bin.")
     ] = None,
     multiverse: Annotated[
         bool, typer.Option("--multiverse", help="The same question over every choice of protocol, at one compute.")

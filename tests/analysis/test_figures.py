@@ -130,6 +130,12 @@ class TestSlopeForest:
         assert [t.get_text() for t in ax.texts] == ["−0.10 [−0.20, 0.05]", "0.20 [0.10, 0.30]", "0.30"]
         assert any(list(line.get_xdata()) == [0, 0] for line in ax.lines)
 
+    def test_an_endless_interval_ends_at_the_view_and_is_told_in_full(self):
+        slopes = self.slopes.assign(slope_high=[np.inf, 66.0, 0.05, np.nan], slope_low=[0.1, -0.2, -0.2, np.nan])
+        ax = slope_forest(slopes, ["a", "b", "c"], new_axes())
+        assert ax.get_xlim()[1] < 1
+        assert [t.get_text() for t in ax.texts][1:] == ["0.20 [0.10, ∞]", "0.30 [−0.20, 66.00]"]
+
     def test_an_arm_has_the_colour_it_has_elsewhere(self):
         ax = slope_forest(self.slopes, ["a", "b", "c"], new_axes())
         drawn = [to_hex(line.get_markeredgecolor()) for line in ax.lines if line.get_marker() not in ("None", None)]
@@ -156,13 +162,26 @@ class TestMultiverse:
     def test_each_estimate_stands_above_the_choices_that_made_it(self):
         _, below = self.panels(self.table())
         names = [t.get_text() for t in below.get_yticklabels()]
-        assert names == ["law", "bnsl", "power", "irreducible loss", "fixed", "free", "shared"]
+        assert names == ["law", "power", "bnsl", "irreducible loss", "free", "shared", "fixed"]
         places = {}
         for marks in below.collections:
             for (x, low), (_, high) in marks.get_segments():
                 places.setdefault(round((low + high) / 2), []).append(int(x))
         by_name = {name: sorted(places[k]) for k, name in enumerate(names) if k in places}
         assert by_name == {"bnsl": [0, 1, 4], "power": [2, 3], "fixed": [0], "free": [3, 4], "shared": [1, 2]}
+
+    def test_an_estimate_that_a_choice_does_not_concern_has_no_mark_in_it(self):
+        table = self.table()
+        table.loc[[0, 1], "irreducible_loss"] = ""
+        _, below = self.panels(table)
+        assert "" not in [t.get_text() for t in below.get_yticklabels()]
+        assert sum(len(marks.get_segments()) for marks in below.collections) == 2 * 5 - 2
+
+    def test_an_endless_interval_does_not_hide_the_estimates(self):
+        table = self.table().assign(ceg_low=1e-40, ceg_high=1e80)
+        top, _ = self.panels(table)
+        assert 0.5 < top.get_ylim()[0] < 1.0
+        assert 3.0 < top.get_ylim()[1] < 7.0
 
     def test_what_was_chosen_stands_out(self):
         table = self.table().assign(default=[True, *[False] * 5])
