@@ -25,7 +25,7 @@ test: env
 	$(BIN)/python -m pytest -m 'not slow and not gpu'
 
 test-all: env
-	$(BIN)/python -m pytest
+	ALGOPROGRESS_FUZZ=10 $(BIN)/python -m pytest
 
 # mypy does not follow setuptools' import hooks: it gets a folder of links that looks like the installed package
 lint: env

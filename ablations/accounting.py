@@ -3,14 +3,18 @@
 `standard` counts every matrix product of the model: the layers, the output layer, attention scores and weighted sums
 over the full T x T square (as the kernels' own counters do), and the LSTM's recurrence. `6n` and `6n_total` are the
 approximations 6 N and 6 N_total FLOP per token of Kaplan et al. 2020 and Hoffmann et al. 2022. A backward pass costs
-twice a forward pass. Embedding look-ups, norms, activations and the optimizer are not counted in any of them.
+twice a forward pass. Embedding look-ups, norms and activations are not counted in any of them. The optimizer is counted
+on top of any of them when asked: its FLOP per step, not per token, by the rules of `optimizers.costs`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 
 from algoprogress.ablations.architectures import ArchitectureConfig
+from algoprogress.ablations.optimizers import OptimizerConfig
+from algoprogress.ablations.optimizers.costs import Cost
 
 BACKWARD = 2.0  # each product of the forward pass has two in the backward pass
 
@@ -61,3 +65,19 @@ def flop_per_token(
     if convention not in CONVENTIONS:
         raise ValueError(f"unknown FLOP convention {convention!r}; known: {', '.join(CONVENTIONS)}")
     return CONVENTIONS[convention](architecture, vocab_size, context)
+
+
+@lru_cache(maxsize=1024)
+def optimizer_cost(architecture: ArchitectureConfig, optimizer: OptimizerConfig, vocab_size: int, context: int) -> Cost:
+    """What one optimizer step over the architecture's own parameters costs, in FLOP, and keeps, in numbers.
+
+    Args:
+        architecture: the model's recipe; the model is built without memory for its weights.
+        optimizer: the optimizer's recipe.
+        vocab_size: V.
+        context: T, tokens.
+    """
+    import torch
+
+    with torch.device("meta"):
+        return optimizer.total_cost(architecture.build(vocab_size, context))

@@ -14,6 +14,7 @@ from algoprogress.ablations.architectures import ArchitectureConfig, architectur
 from algoprogress.ablations.config import Config, Whole
 from algoprogress.ablations.optimizers import OptimizerConfig, optimizers
 from algoprogress.ablations.optimizers.adamw import AdamW
+from algoprogress.ablations.optimizers.costs import Cost
 from algoprogress.ablations.registry import named_config
 from algoprogress.ablations.reparameterizations import ReparameterizationConfig, reparameterizations
 from algoprogress.ablations.schedules import Cosine, ScheduleConfig, schedules
@@ -122,10 +123,19 @@ class RunSpec(Config):
     def n_params_total(self) -> int:
         return accounting.n_params_total(self.architecture, self.data.vocab_size, self.data.context)
 
-    def flop(self, convention: str = "standard") -> float:
-        """FLOP of the training, evaluation not counted."""
+    def flop(self, convention: str = "standard", optimizer: bool = False) -> float:
+        """FLOP of the training, evaluation not counted; with `optimizer`, that of the optimizer's steps added."""
         per_token = accounting.flop_per_token(self.architecture, self.data.vocab_size, self.data.context, convention)
-        return per_token * self.tokens
+        return per_token * self.tokens + (self._optimizer_cost.flop * self.steps if optimizer else 0.0)
+
+    @property
+    def optimizer_bytes(self) -> int:
+        """Memory that the optimizer keeps from step to step, beside weights and gradients."""
+        return int(self._optimizer_cost.state) * (8 if self.dtype == "float64" else 4)
+
+    @property
+    def _optimizer_cost(self) -> Cost:
+        return accounting.optimizer_cost(self.architecture, self.optimizer, self.data.vocab_size, self.data.context)
 
     @property
     def compute(self) -> float:

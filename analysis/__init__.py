@@ -6,8 +6,11 @@ from algoprogress.analysis.joint import JointFit, fit_jointly
 from algoprogress.analysis.laws import laws
 from algoprogress.analysis.laws.base import Law
 from algoprogress.analysis.laws.law import LossLaw
+from algoprogress.analysis.multiverse import multiverse
+from algoprogress.analysis.nested import nested_models
 from algoprogress.analysis.scale import scale_dependence
 from algoprogress.analysis.tables import StudyTables, study_tables
+from algoprogress.analysis.validate import validate, validation_summary
 from algoprogress.analysis.warnings import (
     AnalysisWarning,
     ConvergenceError,
@@ -32,6 +35,10 @@ __all__ = [
     "fit_jointly",
     "frontier",
     "laws",
+    "multiverse",
+    "nested_models",
     "scale_dependence",
     "study_tables",
+    "validate",
+    "validation_summary",
 ]

@@ -25,9 +25,12 @@ NEAR = 1e-2  # relative offset at which a wider threshold has served
 CONVERGED = 1e-4  # relative offset that still counts as a minimum where rounding lets no step improve further
 FLOOR = 1e-15  # mean-square residual that counts as an exact fit, in log loss; rounding of the data is of this order
 MAX_ITERATIONS = 200
+DAMPING, EASED, RAISED = 1e-3, 0.03, 10.0  # first damping, its factors after success and failure: fewest steps of those
+# tried on 4,000 resamples of 240 runs (1e-2 to 1e-7, factors .1 to .01)
 TRUSTED = 1e-3  # damping above which the damped decrement no longer measures the distance to the minimum
 LONGEST = 2.0  # step in a working parameter: these are logs, exponents and shares of the loss
 FLAT = 1e-8  # of the largest curvature: what a direction without any counts as, for damping to hold it back
+LARGEST = 1e100  # entry of a scaled Hessian: beyond, products leave the range of numbers
 MINIMA = 8  # different minima at the widest threshold that are followed up
 
 
@@ -132,7 +135,7 @@ def _descend(
     eye = np.eye(P)
     offset = np.full(B, np.inf)
     at_bound = np.zeros((B, P), bool)
-    damping = np.full(B, 1e-2)
+    damping = np.full(B, DAMPING)
     active = np.arange(B)
     objective, g, H = evaluate(theta, active, delta)
     objective = np.where(np.isfinite(objective), objective, np.inf)
@@ -156,6 +159,9 @@ def _descend(
         floor = np.maximum(objective[active], n * FLOOR)
         offset[active] = np.sqrt(np.abs(distance) * n / (2 * floor))
         moving = ~(offset[active] < at_rest)
+        if at_rest > AT_REST and not moving.all():  # so near a minimum a Newton step brings it nearer unseen
+            near = np.flatnonzero(~moving & (damping[active] < TRUSTED))
+            theta[active[near]] = np.clip(now[near] - step[near] / scale[near], lo[near], hi[near])
         if not moving.any():
             break
         if not moving.all():
@@ -164,7 +170,7 @@ def _descend(
         trial = np.clip(now - np.clip(step / scale, -LONGEST, LONGEST), lo, hi)
         value, g_new, H_new = evaluate(trial, active, delta)
         better = value < objective[active]  # False for NaN too
-        damping[active] = np.where(better, np.maximum(damping[active] * 0.1, 1e-14), damping[active] * 10)
+        damping[active] = np.where(better, np.maximum(damping[active] * EASED, 1e-14), damping[active] * RAISED)
         theta[active[better]], objective[active[better]] = trial[better], value[better]
         g[better], H[better] = g_new[better], H_new[better]
         going = damping[active] < 1e8  # beyond that rounding leaves nothing to gain
@@ -185,6 +191,7 @@ def _steps(H: np.ndarray, g: np.ndarray, damping: np.ndarray, eye: np.ndarray) -
     wrong = np.flatnonzero(~(decrement > 0) & (g != 0).any(1))
     if len(wrong):
         finite = np.isfinite(H[wrong]).all((1, 2)) & np.isfinite(g[wrong]).all(1)
+        finite &= (np.abs(H[wrong]) < LARGEST).all((1, 2))
         curvature, V = np.linalg.eigh(np.where(finite[:, None, None], H[wrong], eye))
         size = np.maximum(np.abs(curvature), 1e-10) + damping[wrong, None]
         along = np.einsum("bpe,bp->be", V, np.where(finite[:, None], g[wrong], 0.0)) / size

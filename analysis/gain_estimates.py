@@ -29,9 +29,7 @@ class Lines:
         return self.again[arm]
 
 
-def interpolated(
-    fit: JointFit, lines: Lines, arm: str, target: float, at: str, reference: str, level: float
-) -> Found:
+def interpolated(fit: JointFit, lines: Lines, arm: str, target: float, at: str, reference: str, level: float) -> Found:
     """The gain between the measured points of two arms at one compute or loss."""
     base, own = lines.measured(fit.baseline), lines.measured(arm)
     row: dict = {"law": "", "ceg_low": np.nan, "ceg_high": np.nan, "censored": "", "note": ""}

@@ -74,11 +74,16 @@ def scaled_inverse(H: np.ndarray) -> tuple[np.ndarray, float]:
         return H, 1.0
     scale = np.sqrt(np.maximum(np.abs(np.diag(H)), 1e-300))
     H = H / np.outer(scale, scale)
-    if not np.isfinite(H).all():
+    try:
+        if not np.isfinite(H).all():
+            raise np.linalg.LinAlgError
+        eigenvalues, V = np.linalg.eigh(H)
+    except np.linalg.LinAlgError:  # beyond the range of numbers
         return np.full_like(H, np.nan), float("inf")
-    eigenvalues = np.linalg.eigvalsh(H)
     condition = float(eigenvalues[-1] / eigenvalues[0]) if eigenvalues[0] > 0 else float("inf")
-    return np.linalg.pinv(H, hermitian=True) / np.outer(scale, scale), condition
+    kept = np.abs(eigenvalues) > 1e-15 * np.abs(eigenvalues).max()
+    inverse = (V[:, kept] / eigenvalues[kept]) @ V[:, kept].T
+    return inverse / np.outer(scale, scale), condition
 
 
 def covariance(law: "Law", at_bound: np.ndarray, groups: np.ndarray | None = None, method: str | None = None) -> Any:

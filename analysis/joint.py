@@ -2,14 +2,24 @@
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-import numpy as np
 import pandas as pd
 
 from algoprogress.analysis.bootstrap import FrontierResamples, SeedDraws, draw_seeds
 from algoprogress.analysis.frontier import frontier
-from algoprogress.analysis.lawfit import UNITS, LawFit, Share, Unit, fit_frontier, fit_runs, quietly, unfitted
+from algoprogress.analysis.lawfit import (
+    UNITS,
+    LawFit,
+    Share,
+    Unit,
+    fit_frontier,
+    fit_runs,
+    quietly,
+    resample_frontiers,
+    resample_runs,
+    unfitted,
+)
 from algoprogress.analysis.laws.base import Law
 from algoprogress.analysis.laws.law import LossLaw
 from algoprogress.analysis.laws.power import PowerLaw
@@ -86,9 +96,9 @@ def fit_jointly(
         n_resamples: 0 for no intervals.
         seed: of the resampling.
         strict: raise when a law can not be fitted, in place of a note.
-        cluster: what is resampled for laws in size and data: see `lawfit.fit_runs`.
-        unit: what is resampled of frontiers: see `lawfit.fit_frontier`. Interpolation needs every rung: with "rungs"
-            the interpolated gains have no interval.
+        cluster: what is resampled for laws in size and data: see `lawfit.resample_runs`.
+        unit: what is resampled of frontiers: see `lawfit.resample_frontiers`. Interpolation needs every rung: with
+            "rungs" the interpolated gains have no interval.
     """
     check_runs(runs)
     known = list(pd.unique(runs["arm"]))
@@ -101,29 +111,40 @@ def fit_jointly(
     front = frontier(runs, max_epochs)
     if baseline not in set(front["arm"]):
         raise ValueError(f"The baseline {baseline!r} has no run that can be used: all diverged or repeated their data.")
-    draws = quietly(draw_seeds, runs, n_resamples, seed, max_epochs) if n_resamples else None
     listed = [] if law is None else [law] if isinstance(law, str | Law) else list(law)
     fits = []
     for one in map(unfitted, listed):
         if isinstance(one, LossLaw):
-            fits.append(fit_frontier(one, front, share, draws, unit, strict))
+            fits.append(fit_frontier(one, front, share, strict))
         else:
-            fits.append(fit_runs(one, runs, share, n_resamples, seed, cluster, max_epochs, strict))
-    if draws is None:
-        resamples, note = None, ""
-    elif unit == "configurations":
+            fits.append(fit_runs(one, runs, share, max_epochs, strict))
+    fit = JointFit(front, baseline, tuple(fits), None)
+    if not n_resamples:
+        return fit
+    return resampled(fit, quietly(draw_seeds, runs, n_resamples, seed, max_epochs), unit, cluster)
+
+
+def resampled(fit: JointFit, draws: SeedDraws, unit: Unit = "seeds", cluster: str | None = None) -> JointFit:
+    """The frontiers and laws of a joint fit for each resample: arguments as for `fit_jointly`."""
+    fits = tuple(
+        resample_frontiers(f, draws, unit)
+        if f.from_frontier
+        else resample_runs(f, draws.n_resamples, draws.seed, cluster)
+        for f in fit.fits
+    )
+    if unit == "configurations":
         resamples, note = draws.by_configurations(), ""
     elif unit == "rungs":
         resamples, note = None, "interpolation needs every rung: no interval"
     else:
-        resamples, note = _resampled(front, draws, fits)
-    return JointFit(front, baseline, tuple(fits), resamples, note)
+        resamples, note = _by_seeds(fit, draws)
+    return replace(fit, fits=fits, resamples=resamples, interval_note=note)
 
 
-def _resampled(front: pd.DataFrame, draws: SeedDraws, fits: list[LawFit]) -> tuple[FrontierResamples | None, str]:
-    """The frontiers of the interpolated gains: with the scatter about L = E + A C^-alpha, whatever law was asked for."""
-    known = next((f.law for f in fits if isinstance(f.law, PowerLaw) and _is_plain(f.law)), None)
-    law = known if known is not None else quietly(fit_frontier, PowerLaw(), front).law
+def _by_seeds(fit: JointFit, draws: SeedDraws) -> tuple[FrontierResamples | None, str]:
+    """The frontiers of the interpolated gains: with the scatter about L = E + A C^-alpha, whatever the law."""
+    known = next((f.law for f in fit.fits if isinstance(f.law, PowerLaw) and _is_plain(f.law)), None)
+    law = known if known is not None else quietly(fit_frontier, PowerLaw(), fit.front).law
     noise = scatter_about(law, draws) if isinstance(law, LossLaw) else None
     if noise is not None:
         _warn_few_seeds(draws, noise.dof)

@@ -6,18 +6,21 @@ unit (Steegen et al. 2016). An answer that holds in most of them is the runs'; o
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import product
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from algoprogress.analysis.bootstrap import SeedDraws, draw_seeds
 from algoprogress.analysis.gains import gains_of
-from algoprogress.analysis.joint import fit_jointly
-from algoprogress.analysis.lawfit import Share
+from algoprogress.analysis.identifiability import doubts as doubts_of
+from algoprogress.analysis.joint import JointFit, fit_jointly, resampled
+from algoprogress.analysis.lawfit import Share, quietly
 from algoprogress.analysis.laws import laws
 from algoprogress.analysis.runs import usable_runs
-from algoprogress.analysis.scale import scale_dependence
+from algoprogress.analysis.scale import slopes
 from algoprogress.analysis.warnings import AnalysisWarning, ConvergenceError
 
 FLOPS = ("compute", "compute_6n", "compute_6n_total")
@@ -31,6 +34,8 @@ CHOICES: dict[str, tuple[str, ...]] = {
 }
 RESULT = ["arm", "compute", "ceg", "ceg_low", "ceg_high", "slope", "slope_low", "slope_high", "n_runs", "note"]
 COLUMNS = [*CHOICES, *RESULT]
+N_RESAMPLES = 200  # of each universe: they are many, and read side by side
+CLUSTERS = {"seeds": "seed", "configurations": None, "rungs": "rung"}  # for laws that are fitted to all runs
 SHARES: dict[str, Share] = {"shared": {"E": "all"}, "per arm": {}, "0": {}}
 
 
@@ -41,7 +46,7 @@ def multiverse(
     curves: pd.DataFrame | None = None,
     choices: Mapping[str, Sequence[str]] | None = None,
     level: float = 0.95,
-    n_resamples: int = 200,
+    n_resamples: int = N_RESAMPLES,
     seed: int = 0,
     max_epochs: float = 1.0,
     progress: Callable[[int, int], None] | None = None,
@@ -73,13 +78,21 @@ def multiverse(
         known = ", ".join(map(str, pd.unique(kept["arm"])))
         raise ValueError(f"There is no arm {baseline!r} to be the baseline; the arms are {known}.")
     asked = _targets(kept, baseline, at_compute)
-    views: dict[tuple[str, str, str], pd.DataFrame | str] = {}
+    views: dict[tuple[str, ...], pd.DataFrame | str] = {}
+    draws: dict[tuple[str, ...], SeedDraws] = {}
+    fits: dict[tuple[str, ...], JointFit | str] = {}
     rows: list[dict] = []
     for done, universe in enumerate(universes):
         key = (universe["flop"], universe["losses"], universe["window"])
         if key not in views:
-            views[key] = _view(kept, curves, *key)
-        rows += _answers(views[key], kept, baseline, asked, universe, level, n_resamples, seed)
+            views[key] = view = _view(kept, curves, *key)
+            if n_resamples and not isinstance(view, str):
+                draws[key] = quietly(draw_seeds, view, n_resamples, seed)
+        of_law = (*key, universe["law"], universe["E"])
+        if of_law not in fits:
+            fits[of_law] = _fitted(views[key], baseline, universe)
+        targets = {arm: _converted(kept, arm, target, universe["flop"]) for arm, target in asked.items()}
+        rows += _answers(fits[of_law], draws.get(key), targets, universe, level)
         if progress is not None:
             progress(done + 1, len(universes))
     return pd.DataFrame(rows, columns=COLUMNS)
@@ -138,9 +151,7 @@ def _targets(runs: pd.DataFrame, baseline: str, at_compute: float | None) -> dic
     return found
 
 
-def _view(
-    runs: pd.DataFrame, curves: pd.DataFrame | None, flop: str, losses: str, window: str
-) -> pd.DataFrame | str:
+def _view(runs: pd.DataFrame, curves: pd.DataFrame | None, flop: str, losses: str, window: str) -> pd.DataFrame | str:
     """The runs as a universe sees them, or why it can not."""
     if flop not in runs:
         return f"the runs have no column {flop}"
@@ -172,89 +183,72 @@ def _view(
 
 
 def _checkpoints(runs: pd.DataFrame, curves: pd.DataFrame) -> pd.DataFrame:
-    """A row for each checkpoint of each run, in the run's place; its final loss is the last of them."""
-    column = "val_loss" if "val_loss" in curves and curves["val_loss"].notna().any() else "loss"
+    """A row for each checkpoint of each run: validation losses where runs were evaluated on the way, else training."""
+    often = "val_loss" in curves and curves.groupby("run_id")["val_loss"].count().max() > 1
     extra = ["tokens"] if {"tokens"} <= set(curves) and "tokens" in runs else []
+    column = "val_loss" if often else "loss"
     points = curves[["run_id", "compute", column, *extra]].rename(columns={column: "loss"}).dropna()
     points = points[points["loss"].gt(0) & points["compute"].gt(0)]
     about = runs.rename(columns={"compute": "_whole"}).drop(columns=["loss", "compute_budget", *extra], errors="ignore")
     table = about.merge(points, on="run_id", how="inner")
-    before = table["compute"] < table["_whole"] * (1 - 1e-6)
-    final = runs.assign(_whole=runs["compute"]).drop(columns="compute_budget", errors="ignore")
-    table = pd.concat([table[before], final[final["run_id"].isin(set(points["run_id"]))]], ignore_index=True)
-    of_run = table["configuration_id"].astype(str) if "configuration_id" in table else table["run_id"].astype(str)
+    # each checkpoint is a configuration of its own: a run stopped there, repeated where its seeds are
+    of_run = table["configuration_id" if "configuration_id" in table else "run_id"].astype(str)
     share = np.round(np.log(table["compute"] / table["_whole"]), 6).astype(str)
-    # each checkpoint is a configuration of its own: a run stopped there, repeated where seeds are
     return table.assign(configuration_id=of_run + " at " + share, run_id=table["run_id"].astype(str) + " at " + share)
 
 
+def _fitted(view: pd.DataFrame | str, baseline: str, universe: dict[str, str]) -> JointFit | str:
+    """The frontiers and the law of a universe, or why there are none."""
+    if isinstance(view, str):
+        return view
+    law, share = None, None
+    if universe["law"] != "interpolated":
+        law = laws[universe["law"]](fixed={"E": 0.0} if universe["E"] == "0" else None)  # type: ignore[call-arg]
+        share = SHARES[universe["E"]]
+    try:
+        return quietly(fit_jointly, view, baseline, law, share, n_resamples=0, strict=True)
+    except (ValueError, ConvergenceError) as error:
+        return str(error)
+
+
 def _answers(
-    view: pd.DataFrame | str,
-    runs: pd.DataFrame,
-    baseline: str,
-    asked: dict[str, float],
-    universe: dict[str, str],
-    level: float,
-    n_resamples: int,
-    seed: int,
+    fit: JointFit | str, draws: SeedDraws | None, targets: dict[str, float], universe: dict[str, str], level: float
 ) -> list[dict]:
     """A row for each arm; a note where there is no answer."""
     nothing = {**universe, **dict.fromkeys(RESULT[2:8], np.nan), "n_runs": 0}
-    targets = {arm: _converted(runs, arm, target, universe["flop"]) for arm, target in asked.items()}
     rows = {arm: {**nothing, "arm": arm, "compute": target, "note": ""} for arm, target in targets.items()}
-    if isinstance(view, str):
-        return [{**row, "note": view} for row in rows.values()]
-    method: Any = "interpolated" if universe["law"] == "interpolated" else "law"
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", AnalysisWarning)
+    if isinstance(fit, str):
+        return [{**row, "note": fit} for row in rows.values()]
+    if draws is not None:
+        unit: Any = universe["unit"]
         try:
-            fit = fit_jointly(view, baseline, **_protocol(universe), n_resamples=n_resamples, seed=seed)
-        except (ValueError, ConvergenceError) as error:
-            return [{**row, "note": str(error)} for row in rows.values()]
-        for arm, row in rows.items():
-            if arm not in fit.arms:
-                row["note"] = f"{arm} has no run in this universe"
-                continue
-            pair = [a for a in fit.arms if a in (arm, baseline)]
-            grid = sorted({*fit.points(arm)["compute"].astype(float), targets[arm]})
-            table = gains_of(_only(fit, pair), grid, method=method, level=level)
-            at = table[np.isclose(table["compute"], targets[arm], rtol=1e-9)]
-            if at.empty:
-                row["note"] = table["note"].iloc[0] if len(table) else "no gain"
-                continue
-            found = at.iloc[0]
-            row |= {c: found[c] for c in ("ceg", "ceg_low", "ceg_high", "n_runs")}
-            bound = f"{found['censored']} {found['ceg']:.3g} (a bound)" if found["censored"] else ""
-            row["note"] = "; ".join(filter(None, [bound, str(found["note"])]))
-            measured = table[table["compute"].isin(fit.points(arm)["compute"].astype(float))]
-            slope = scale_dependence(measured).iloc[0]
-            row |= {c: slope[c] for c in ("slope", "slope_low", "slope_high")}
-            if np.isnan(slope["slope"]):
-                row["note"] = "; ".join(filter(None, [row["note"], str(slope["note"])]))
+            fit = quietly(resampled, fit, draws, unit, CLUSTERS[unit])
+        except ValueError as error:
+            fit = replace(fit, interval_note=str(error))
+    for arm, row in rows.items():
+        if arm in fit.arms:
+            row |= quietly(_answer, fit, arm, targets[arm], universe["law"], level)
+        else:
+            row["note"] = f"{arm} has no run in this universe"
     return list(rows.values())
 
 
-def _protocol(universe: dict[str, str]) -> dict[str, Any]:
-    """Arguments of `fit_jointly`."""
-    unit = universe["unit"]
-    if universe["law"] == "interpolated":
-        return {"law": None, "unit": unit}
-    law = laws[universe["law"]]
-    fixed = {"E": 0.0} if universe["E"] == "0" else None
-    cluster = {"seeds": "seed", "configurations": None, "rungs": "rung"}[unit]
+def _answer(fit: JointFit, arm: str, target: float, law: str, level: float) -> dict:
+    """The gain at one compute and the slope over the measured ones."""
+    measured = fit.points(arm)["compute"].astype(float)
+    pair = replace(fit, front=fit.front[fit.front["arm"].isin([arm, fit.baseline])])
+    grid = sorted({*measured, target})
+    table = gains_of(pair, grid, method="interpolated" if law == "interpolated" else "law", level=level)
+    at = table.iloc[grid.index(target)]
+    slope = slopes(table[table["compute"].isin(measured)]).iloc[0]
+    bound = f"a bound: {at['censored']} {at['ceg']:.3g}" if at["censored"] else ""
+    doubts = doubts_of(fit.first.law) if fit.first.law is not None else []
+    notes = [bound, str(at["note"]), *doubts, str(slope["note"]) if np.isnan(slope["slope"]) else ""]
     return {
-        "law": law(fixed=fixed),
-        "share": SHARES[universe["E"]],
-        "unit": unit,
-        "cluster": cluster,
-        "strict": True,
+        **{c: at[c] for c in ("ceg", "ceg_low", "ceg_high", "n_runs")},
+        **{c: slope[c] for c in ("slope", "slope_low", "slope_high")},
+        "note": "; ".join(dict.fromkeys(filter(None, notes))),
     }
-
-
-def _only(fit: Any, arms: list[str]) -> Any:
-    from dataclasses import replace
-
-    return replace(fit, front=fit.front[fit.front["arm"].isin(arms)])
 
 
 def _converted(runs: pd.DataFrame, arm: str, compute: float, flop: str) -> float:

@@ -22,10 +22,11 @@ exceed, and for runs that come in clusters, use the third.
 
 import warnings
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 
 from algoprogress.analysis import objective
 from algoprogress.analysis.frontier import frontier
@@ -166,13 +167,21 @@ def compare(
         ratios = _under_null(free, restricted, cluster, n_resamples, seed)
         row["statistic"] = rise / F1
         return {**row, "p": float((1 + (ratios >= rise / F1).sum()) / (1 + len(ratios)))}
-    from scipy.stats import chi2, f
-
     if test == "f":
-        row["statistic"] = rise / q / (F1 / (n - P1))
-        return {**row, "p": float(f.sf(row["statistic"], q, n - P1))}
+        row["statistic"], p = f_test(rise, F1, q, n - P1)
+        return {**row, "p": float(p)}
+    from scipy.stats import chi2
+
     row["statistic"] = max(n - P1 + q / 2 - 1, 1.0) * float(np.log1p(rise / F1))
     return {**row, "p": float(chi2.sf(row["statistic"], q))}
+
+
+def f_test(rise: ArrayLike, F1: ArrayLike, q: int, n_left: int) -> tuple[Any, Any]:
+    """F of q restrictions that raise an objective F1 with n_left degrees of freedom by `rise`, and its p."""
+    from scipy.stats import f
+
+    statistic = np.asarray(rise) / q / (np.asarray(F1) / n_left)
+    return statistic, f.sf(statistic, q, n_left)
 
 
 def _under_null(free: Law, restricted: Law, cluster: str | None, n: int, seed: int) -> np.ndarray:

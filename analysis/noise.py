@@ -4,7 +4,7 @@ The noise of an arm is known from the configurations that it repeated. An arm's 
 all arms, as if that were worth PRIOR_DOF degrees of freedom (Smyth 2004): an arm with few repeats borrows from the
 others, one with many stands alone. Noise often falls with compute; where there are enough repeats its exponent is
 estimated. Where arms were run with the same seeds, part of the noise may be common to them (one order of the data, one
-set of evaluation tokens): it cancels in a gain, and is estimated from the repeats that have a seed and a rung in common.
+set of evaluation tokens): it cancels in a gain, and is estimated from repeats that have a seed and a rung in common.
 """
 
 from dataclasses import dataclass

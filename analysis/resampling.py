@@ -26,6 +26,7 @@ def resamples(
         at_once: most weights in memory at a time.
     """
     n = sum(len(r) for r in rows)
+    alone = groups is None
     groups = np.arange(n) if groups is None else groups
     strata = [np.unique(groups[r]) for r in rows]
     if sum(len(s) for s in strata) > len(np.unique(groups)):
@@ -37,7 +38,7 @@ def resamples(
         weight_BG = np.empty((b, int(groups.max()) + 1))
         for members in strata:
             weight_BG[:, members] = _counts(len(members), b, rng)
-        yield weight_BG[:, groups]
+        yield weight_BG if alone else weight_BG[:, groups]
 
 
 def wild_weights(rng: np.random.Generator, n_resamples: int, n_clusters: int) -> np.ndarray:

@@ -1,5 +1,7 @@
 """Does the gain grow with scale?  The slope d ln CEG / d ln C over the measured range, and a test that it is zero."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
@@ -12,16 +14,26 @@ def scale_dependence(gains: pd.DataFrame) -> pd.DataFrame:
     """d ln CEG / d ln C by least squares of ln CEG on ln C over the rows of a gain table, per arm, method and law.
 
     0 is a gain that is the same at every compute. Censored rows, and rows by law at a compute where the arm was not
-    measured, are left out. The interval is the same slope in each resample of the seeds.
+    measured, are left out. The interval is the same slope in each resample.
 
     Args:
         gains: from `compute_equivalent_gain`, at two computes or more; rows may have been dropped.
 
     Returns:
-        [arm, slope, slope_low, slope_high, method, law, n_runs, p_equal_exponents, note]. p is that of an F test of
-        nested fits for the law (equal exponents of arm and baseline), and the two-sided share of resampled slopes
-        beyond zero for the interpolated gain.
+        [arm, slope, slope_low, slope_high, method, law, n_runs, p_equal_exponents, note]. p is that of a test of nested
+        fits for the law (equal exponents of arm and baseline: see `nested`), and the two-sided share of resampled
+        slopes beyond zero for the interpolated gain.
     """
+    table = slopes(gains)
+    resamples: Any = gains.attrs.get("resamples")
+    if hasattr(resamples, "p_equal"):
+        for i in table.index[(table["method"] == "law") & table["slope"].notna()]:
+            table.loc[i, "p_equal_exponents"] = resamples.p_equal(table.loc[i, "arm"], table.loc[i, "law"])
+    return table
+
+
+def slopes(gains: pd.DataFrame) -> pd.DataFrame:
+    """`scale_dependence` without the tests of nested fits, which take longer than all the rest."""
     missing = [
         c for c in ("arm", "compute", "loss", "ceg", "method", "law", "n_runs", "censored", "note") if c not in gains
     ]
@@ -38,7 +50,7 @@ def _slope(gains: pd.DataFrame, part: pd.DataFrame, arm: str, method: str, law: 
     beyond_own = part["note"].str.contains(f"extrapolated: {arm} at", regex=False)
     used = part[(part["censored"] == "") & part["ceg"].gt(0) & np.isfinite(part["ceg"]) & ~beyond_own]
     n_censored = int((part["censored"] != "").sum())
-    row = {
+    row: dict[str, Any] = {
         "arm": arm,
         "slope": np.nan,
         "slope_low": np.nan,
@@ -54,21 +66,19 @@ def _slope(gains: pd.DataFrame, part: pd.DataFrame, arm: str, method: str, law: 
         return {**row, "note": f"{over}: a slope needs two"}
     row["slope"] = float(_least_squares(x, np.log(used["ceg"].to_numpy(float))))
     notes = [f"{over}, {flop_text(used['compute'].min())} to {flop_text(used['compute'].max())} FLOP"]
-    resamples = gains.attrs.get("resamples")
+    resamples: Any = gains.attrs.get("resamples")
     if not hasattr(resamples, "log_ceg_BR"):
         return {**row, "note": "; ".join([*notes, "the resamples were lost with the table's attrs: no interval"])}
-    slopes = _resampled(resamples, used, arm, method, law)
-    if method == "law":
-        row["p_equal_exponents"] = resamples.p_equal(arm, law)
-    if not slopes.size:
+    again = _resampled(resamples, used, arm, method, law)
+    if not again.size:
         return {**row, "note": "; ".join([*notes, "no interval"])}
-    kept = slopes[np.isfinite(slopes)]
-    if kept.size < 0.95 * slopes.size:
-        notes.append(f"{1 - kept.size / slopes.size:.0%} of resamples had a flat frontier and no slope")
+    kept = again[np.isfinite(again)]
+    if kept.size < 0.95 * again.size:
+        notes.append(f"{1 - kept.size / again.size:.0%} of resamples had a flat frontier and no slope")
     if kept.size:
         tail = (1 - resamples.level) / 2
-        row["slope_low"], row["slope_high"] = (float(q) for q in np.quantile(kept, [tail, 1 - tail]))
-        row["slope_low"], row["slope_high"] = min(row["slope_low"], row["slope"]), max(row["slope_high"], row["slope"])
+        low, high = np.quantile(kept, [tail, 1 - tail])
+        row["slope_low"], row["slope_high"] = min(float(low), row["slope"]), max(float(high), row["slope"])
     if method == "interpolated" and kept.size:
         below = (1 + (kept <= 0).sum()) / (1 + kept.size)
         above = (1 + (kept >= 0).sum()) / (1 + kept.size)
@@ -76,8 +86,8 @@ def _slope(gains: pd.DataFrame, part: pd.DataFrame, arm: str, method: str, law: 
     return {**row, "note": "; ".join(notes)}
 
 
-def _resampled(resamples: object, used: pd.DataFrame, arm: str, method: str, law: str) -> np.ndarray:
-    keys, log_ceg, log_compute = resamples.keys_, resamples.log_ceg_BR, resamples.log_compute_BR  # type: ignore[attr-defined]
+def _resampled(resamples: Any, used: pd.DataFrame, arm: str, method: str, law: str) -> np.ndarray:
+    keys, log_ceg, log_compute = resamples.keys_, resamples.log_ceg_BR, resamples.log_compute_BR
     same = (keys["arm"] == arm) & (keys["method"] == method) & (keys["law"] == law)
     columns = [
         int(np.flatnonzero(same & (keys["compute"] == row.compute) & (keys["loss"] == row.loss))[0])

@@ -90,3 +90,61 @@ def simulate_runs(
                     for s, loss in enumerate(losses)
                 )
     return pd.DataFrame(rows)
+
+
+SizeLaw = tuple[float, float, float, float, float]  # E, A, B, alpha, beta
+ISOFLOP = tuple(float(c) for c in np.geomspace(1e17, 1e20, 7))
+
+
+def simulate_isoflop(
+    laws: Mapping[str, SizeLaw],
+    budgets: Sequence[float] = ISOFLOP,
+    n_sizes: int = 7,
+    spread: float = 1.5,
+    noise: float = 0.0,
+    size_noise: float = 0.0,
+    budget_noise: float = 0.0,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """ln L = ln(E + A N^-alpha + B D^-beta) + noise, on a grid of sizes that each budget sees a window of, D = C / 6 N.
+
+    Args:
+        laws: (E, A, B, alpha, beta) of each arm.
+        budgets: FLOP.
+        n_sizes: models at each budget.
+        spread: of ln N around the best at each budget.
+        noise: standard deviation of log loss of each run.
+        size_noise: ... of what all runs of one size have in common, as checkpoints of one training do.
+        budget_noise: ... of what all runs of one budget have in common.
+        seed: of the noise.
+
+    Returns:
+        [arm, compute, n_params, tokens, loss, run_id, size], size a label of the cluster.
+    """
+    rng = np.random.default_rng(seed)
+    step = 2 * spread / (n_sizes - 1)
+    parts = []
+    for arm, (E, A, B, alpha, beta) in laws.items():
+        G = (alpha * A / (beta * B)) ** (1 / (alpha + beta))
+        best = np.log(G * (np.asarray(budgets) / 6) ** (beta / (alpha + beta)))
+        k = np.round(best / step)[:, None] + np.arange(n_sizes) - n_sizes // 2  # sizes are on one grid for all budgets
+        N, C = np.exp(k * step), np.repeat(np.asarray(budgets, float)[:, None], n_sizes, 1)
+        D = C / 6 / N
+        sizes, which = np.unique(k, return_inverse=True)
+        of_size = size_noise * rng.standard_normal(len(sizes))[which.reshape(k.shape)]
+        of_budget = budget_noise * rng.standard_normal(len(budgets))[:, None]
+        log_loss = np.log(E + A * N**-alpha + B * D**-beta) + of_size + of_budget + noise * rng.standard_normal(N.shape)
+        parts.append(
+            pd.DataFrame(
+                {
+                    "arm": arm,
+                    "compute": C.ravel(),
+                    "n_params": N.ravel(),
+                    "tokens": D.ravel(),
+                    "loss": np.exp(log_loss).ravel(),
+                    "size": [f"{arm}-{int(s)}" for s in k.ravel()],
+                }
+            )
+        )
+    table = pd.concat(parts, ignore_index=True)
+    return table.assign(run_id=[f"run-{i}" for i in range(len(table))])

@@ -8,7 +8,16 @@ import pandas as pd
 from algoprogress.analysis.bootstrap import draw_seeds
 from algoprogress.analysis.frontier import frontier
 from algoprogress.analysis.identifiability import residuals
-from algoprogress.analysis.lawfit import LawFit, Share, fit_frontier, fit_runs, quietly, unfitted
+from algoprogress.analysis.lawfit import (
+    LawFit,
+    Share,
+    fit_frontier,
+    fit_runs,
+    quietly,
+    resample_frontiers,
+    resample_runs,
+    unfitted,
+)
 from algoprogress.analysis.laws.base import Law
 from algoprogress.analysis.laws.law import LossLaw
 from algoprogress.analysis.runs import check_runs, usable_runs
@@ -64,11 +73,14 @@ def validate(
         given = unfitted(one)
         if isinstance(given, LossLaw):
             front, points = frontier(kept[~held_out], max_epochs), frontier(kept[held_out], max_epochs)
-            draws = draw_seeds(kept[~held_out], n_resamples, seed, max_epochs) if n_resamples else None
-            fit = fit_frontier(given, front, share, draws)
+            fit = fit_frontier(given, front, share)
+            if n_resamples:
+                fit = resample_frontiers(fit, quietly(draw_seeds, kept[~held_out], n_resamples, seed, max_epochs))
         else:
             front, points = kept[~held_out], kept[held_out]
-            fit = fit_runs(given, front, share, n_resamples, seed, cluster, max_epochs)
+            fit = fit_runs(given, front, share, max_epochs)
+            if n_resamples:
+                fit = resample_runs(fit, n_resamples, seed, cluster)
         n_fit = front.groupby("arm").size()
         for arm, part in points.groupby("arm", sort=False):
             largest = float(front.loc[front["arm"] == arm, "compute"].max())

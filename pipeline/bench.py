@@ -116,6 +116,14 @@ def ensembles() -> Rows:
     return rows()
 
 
+@benchmarks.register("optim")
+def optim() -> Rows:
+    """Optimizer steps beside torch.optim's."""
+    from algoprogress.pipeline.bench_optim import rows
+
+    return rows()
+
+
 @benchmarks.register("train")
 def train() -> Rows:
     """100 steps of 1,024 tokens on one thread: train(spec) beside a plain loop over the same model and batches."""

@@ -153,9 +153,7 @@ def check_version() -> None:
     """On the head: refuse to train with another version than the one that was asked; run ids could differ."""
     asked, here = os.environ.get(provenance.VARIABLES["package_version"]), provenance.package_version()
     if asked is not None and asked != here:
-        raise ValueError(
-            f"algoprogress {asked} submitted this job and the cluster has {here}: install the same on both"
-        )
+        raise ValueError(f"algoprogress {asked} submitted this job, the cluster has {here}: install the same on both")
 
 
 def _free_id(client: Any, study: str, store: str) -> str:

@@ -156,6 +156,8 @@ def plan(study: Study, store: Store, slots: int | None = None) -> Plan:
                 "learning_rate": spec.learning_rate,
                 "seed": spec.seed,
                 "compute": spec.compute,
+                "optimizer_share": spec.flop(optimizer=True) / spec.compute - 1,  # FLOP of its steps, of the model's
+                "optimizer_bytes": spec.optimizer_bytes,
                 "compute_budget": entry.compute_budget,
                 "state": state,
                 "seconds": 0.0 if state == "done" else calibration.seconds(spec),
@@ -209,7 +211,7 @@ def _shape(spec: RunSpec) -> str:
     """What a step's time depends on, as text."""
     facts: Mapping[str, Any] = {
         "architecture": spec.architecture.model_dump(),
-        "optimizer": spec.optimizer.name,
+        "optimizer": spec.optimizer.model_dump(),
         "batch_tokens": spec.batch_tokens,
         "context": spec.data.context,
         "vocab_size": spec.data.vocab_size,

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
-import torch
 from pydantic import Field
-from torch import nn
 
-from algoprogress.ablations.optimizers import OptimizerConfig, optimizers, parameter_groups
+from algoprogress.ablations.optimizers import optimizers
+from algoprogress.ablations.optimizers.adam import Adam
 
 
 @optimizers.register("adamw")
-class AdamW(OptimizerConfig):
+class AdamW(Adam):
     """Loshchilov and Hutter 2019."""
 
-    name: Literal["adamw"] = "adamw"
-    beta1: float = Field(0.9, ge=0, lt=1)
-    beta2: float = Field(0.95, ge=0, lt=1, description="Brown et al. 2020 for language models; 0.999 in the paper")
-    eps: float = Field(1e-8, gt=0)
+    name: Literal["adamw"] = "adamw"  # type: ignore[assignment]
     weight_decay: float = Field(0.01, ge=0, description="0.01: Gundlach et al. 2025; on matrices alone")
 
-    def build(self, model: nn.Module, learning_rate: float) -> torch.optim.Optimizer:
-        groups = parameter_groups(model, self.weight_decay)
-        return torch.optim.AdamW(groups, lr=learning_rate, betas=(self.beta1, self.beta2), eps=self.eps, fused=True)
+    paper: ClassVar[str] = "Loshchilov and Hutter 2019"
+    decoupled: ClassVar[bool] = True

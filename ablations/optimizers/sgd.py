@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
-import torch
-from torch import nn
+from torch import Tensor, nn
 
 from algoprogress.ablations.optimizers import OptimizerConfig, optimizers, parameter_groups
+from algoprogress.ablations.optimizers.base import Batch, FirstOrder
+from algoprogress.ablations.optimizers.costs import Cost, per_element
+from algoprogress.ablations.optimizers.roles import Role
 
 
 @optimizers.register("sgd")
@@ -16,5 +18,19 @@ class SGD(OptimizerConfig):
 
     name: Literal["sgd"] = "sgd"
 
-    def build(self, model: nn.Module, learning_rate: float) -> torch.optim.Optimizer:
-        return torch.optim.SGD(parameter_groups(model, self.weight_decay), lr=learning_rate, fused=True)
+    paper: ClassVar[str] = "Robbins and Monro 1951"
+    geometry: ClassVar[str] = "Frobenius"
+    rates: ClassVar[tuple[float, ...]] = (0.25, 0.5, 1.0)
+    decoupled: ClassVar[bool] = False
+
+    def build(self, model: nn.Module, learning_rate: float) -> SGDOptimizer:
+        groups = parameter_groups(model, self.weight_decay)
+        return SGDOptimizer(groups, learning_rate, decoupled=self.decoupled, clipping=self.clipping)
+
+    def cost(self, shape: tuple[int, ...], role: Role) -> Cost:
+        return per_element(shape, state=0, flop=2)
+
+
+class SGDOptimizer(FirstOrder):
+    def directions(self, batch: Batch) -> list[Tensor]:
+        return batch.grads

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from algoprogress.analysis.bootstrap import MAX_EXPONENT, SCALE_DOF
 from algoprogress.analysis.isoflop.minima import Curves
+from algoprogress.analysis.noise import MAX_EXPONENT, SCALE_DOF
 
 LOCAL = 4  # neighbouring sizes: three make a parabola, the fourth departs from it by noise
 

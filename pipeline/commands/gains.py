@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from algoprogress.pipeline.commands.inputs import ArmOption, Target, is_file, notes, numbers, read_runs
-from algoprogress.pipeline.output import JsonOption, StoreOption, emit, open_store
+from algoprogress.pipeline.commands.inputs import ArmOption, Target, is_file, notes, numbers, read_runs, renamed
+from algoprogress.pipeline.output import JsonOption, StoreOption, emit, note, open_store
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def gains(
@@ -19,19 +22,45 @@ def gains(
     arm: ArmOption = None,
     at_compute: Annotated[str | None, typer.Option(help="Comma-separated FLOP; default: the study's budgets.")] = None,
     at_loss: Annotated[str | None, typer.Option(help="Comma-separated losses, nats/token.")] = None,
+    law: Annotated[str, typer.Option(help="A registered law, or several with commas between: a row each.")] = "power",
     reference: Annotated[str, typer.Option(help="Compute of the new or of the old algorithm.")] = "new",
+    level: Annotated[float, typer.Option(help="Of the intervals.")] = 0.95,
+    resamples: Annotated[int | None, typer.Option(help="0: no intervals; default: 1000, or 200 a universe.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the resampling.")] = 0,
+    cluster: Annotated[
+        str | None, typer.Option(help="Resampled for a law in size and data: a column, or compute_bin.")
+    ] = None,
+    multiverse: Annotated[
+        bool, typer.Option("--multiverse", help="The same question over every choice of protocol, at one compute.")
+    ] = False,
     store: StoreOption = None,
     where: Annotated[str | None, typer.Option(help="A pandas query that chooses runs.")] = None,
+    n_col: Annotated[str | None, typer.Option(help="Column of a file with the number of parameters.")] = None,
+    d_col: Annotated[str | None, typer.Option(help="Column of a file with the number of tokens.")] = None,
+    c_col: Annotated[str | None, typer.Option(help="Column of a file with compute in FLOP.")] = None,
+    loss_col: Annotated[str | None, typer.Option(help="Column of a file with the loss in nats/token.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Compute-equivalent gain of every arm over the baseline, with interval, law and number of runs."""
-    from algoprogress.analysis import compute_equivalent_gain
-
-    runs = read_runs(target, arm, store, where)
+    runs = read_runs(target, arm, store, where, renamed(n_col, d_col, c_col, loss_col))
     if baseline is None:
         if is_file(target):
             raise ValueError(f"give --baseline, one of: {', '.join(map(str, runs['arm'].unique()))}")
         baseline = str(open_store(store).study(target)["baseline"])
+    if multiverse:
+        if at_loss is not None or cluster is not None or law != "power" or reference != "new":
+            raise ValueError("--multiverse tries laws and resampling units by itself, at one --at-compute")
+        curves = None if is_file(target) else open_store(store).curves(target)
+        compute = numbers("--at-compute", at_compute)
+        if compute is not None and len(compute) > 1:
+            raise ValueError("--multiverse asks about one compute: give --at-compute one number")
+        emit(
+            _multiverse(runs, baseline, compute[0] if compute else None, curves, level, resamples, seed, as_json),
+            as_json,
+        )
+        return
+    from algoprogress.analysis import compute_equivalent_gain
+
     with notes():
         table = compute_equivalent_gain(
             runs,
@@ -39,5 +68,39 @@ def gains(
             at_compute=numbers("--at-compute", at_compute),
             at_loss=numbers("--at-loss", at_loss),
             reference=reference,  # type: ignore[arg-type]
+            level=level,
+            n_resamples=1000 if resamples is None else resamples,
+            seed=seed,
+            law=law.split(","),
+            cluster=cluster,
         )
     emit(table, as_json)
+
+
+def _multiverse(
+    runs: pd.DataFrame,
+    baseline: str,
+    compute: float | None,
+    curves: pd.DataFrame | None,
+    level: float,
+    resamples: int | None,
+    seed: int,
+    as_json: bool,
+) -> pd.DataFrame:
+    from algoprogress.analysis.multiverse import N_RESAMPLES, multiverse
+
+    def progress(done: int, of: int) -> None:
+        if done == of or done % 20 == 0:
+            note(f"{done} of {of} universes")
+
+    with notes():
+        return multiverse(
+            runs,
+            baseline,
+            at_compute=compute,
+            curves=curves,
+            level=level,
+            n_resamples=N_RESAMPLES if resamples is None else resamples,
+            seed=seed,
+            progress=None if as_json else progress,
+        )

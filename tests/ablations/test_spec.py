@@ -16,6 +16,7 @@ from algoprogress.ablations.architectures.transformer import Transformer
 from algoprogress.ablations.config import Config
 from algoprogress.ablations.optimizers import optimizers
 from algoprogress.ablations.optimizers.adam import Adam
+from algoprogress.ablations.optimizers.clipping import CoordinateClipping
 from algoprogress.ablations.optimizers.sgd import SGD
 from algoprogress.ablations.schedules import WSD, Linear, schedules
 from algoprogress.ablations.spec import Data, Evaluation, RunSpec, identity
@@ -254,6 +255,8 @@ def other_values(config: Config, name: str) -> list[Any]:
         return ["bpe-300"]
     if name == "corpus_sha256":
         return ["ef" * 32]
+    if name == "clipping":
+        return [CoordinateClipping()]
     if isinstance(value, bool):
         return [not value]
     if isinstance(value, int):

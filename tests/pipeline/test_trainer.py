@@ -62,7 +62,7 @@ def test_bfloat16_ends_near_float32(make_spec, tokens):
 
 
 @pytest.mark.parametrize("architecture", ["transformer", "lstm"])
-@pytest.mark.parametrize("optimizer", ["adamw", "momentum", "rmsprop", "sgd"])
+@pytest.mark.parametrize("optimizer", ["adamw", "momentum", "sgd", "prodigy", "schedule_free_adamw", "soap"])
 def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(make_spec, tokens, tmp_path, architecture, optimizer):
     spec = make_spec(architecture, optimizer=optimizer, learning_rate=0.01)
     whole = train(spec, tokens)

@@ -1,0 +1,73 @@
+"""Every optimizer on one ladder of models, each at its own best rate: the swap that most studies of optimizers make."""
+
+from __future__ import annotations
+
+from algoprogress.ablations.allocation import isoflop
+from algoprogress.ablations.architectures import ArchitectureConfig
+from algoprogress.ablations.architectures.transformer import Transformer
+from algoprogress.ablations.optimizers import OptimizerConfig, optimizers
+from algoprogress.ablations.schedules import Constant, Cosine, ScheduleConfig
+from algoprogress.ablations.spec import Data, Evaluation, RunSpec
+from algoprogress.ablations.studies.demo import INIT, VALIDATION_TOKENS
+from algoprogress.ablations.study import Entry, Study, Sweep, question, studies
+
+DATA = Data(context=128)
+# budget in FLOP -> width, layers, tokens in a batch: the modern arm of `demo`, whose runs so belong to both studies
+LADDER = {1e11: (32, 1, 512), 3e11: (48, 1, 512), 1e12: (48, 2, 1024)}
+SCHEDULES: dict[str, ScheduleConfig] = {"schedule_free_adamw": Constant()}  # made for it; all others: cosine
+
+
+def model(width: int, n_layers: int, **fields: object) -> ArchitectureConfig:
+    return Transformer.preset("modern", width=width, n_layers=n_layers, **INIT, **fields)
+
+
+def entries(
+    optimizer: OptimizerConfig,
+    budget: float,
+    architecture: ArchitectureConfig,
+    batch_tokens: int,
+    rates: tuple[float, ...],
+    clip: float | None = 1.0,
+) -> tuple[Entry, ...]:
+    """One model at one budget, trained at each rate."""
+    (row,) = isoflop(budget, [architecture], DATA.vocab_size, DATA.context, batch_tokens)
+    return tuple(
+        Entry(
+            spec=RunSpec(
+                architecture=row.architecture,
+                tokens=row.tokens,
+                batch_tokens=batch_tokens,
+                learning_rate=rate,
+                optimizer=optimizer,
+                schedule=SCHEDULES.get(optimizer.name, Cosine()),
+                data=DATA,
+                clip=clip,
+                evaluation=Evaluation(tokens=VALIDATION_TOKENS),
+            ),
+            compute_budget=budget,
+        )
+        for rate in rates
+    )
+
+
+def arm(optimizer: OptimizerConfig) -> tuple[Entry, ...]:
+    return tuple(
+        entry
+        for budget, (width, n_layers, batch_tokens) in LADDER.items()
+        for entry in entries(optimizer, budget, model(width, n_layers), batch_tokens, optimizer.rates)
+    )
+
+
+@studies.register("optimizer_swap")
+def optimizer_swap() -> Study:
+    """How much compute does each optimizer save or waste beside AdamW, both at their best rates, and does scale matter?
+
+    Each optimizer has its defaults; three rates a factor 2 apart, and further where the best is at an edge.
+    """
+    return Study(
+        name="optimizer_swap",
+        question=question(optimizer_swap),
+        baseline="adamw",
+        arms={name: arm(optimizers[name](name=name)) for name in optimizers},
+        sweep=Sweep(extensions=3, seeds=3, seeds_up_to=1e11),
+    )
