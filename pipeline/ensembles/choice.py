@@ -51,9 +51,11 @@ class Choice:
 def shape(spec: RunSpec) -> str | None:
     """What runs that train together have in common, as text; None for a run that can only be trained alone.
 
-    Dropout draws its masks from the generator of one run. A reparameterization has weights and steps of its own.
+    Dropout draws its masks from the generator of one run. A reparameterization has weights and steps of its own. An
+    optimizer that is not continuous makes another run of the last bits in which a batched product differs.
     """
-    if spec.reparameterization is not None or getattr(spec.architecture, "dropout", 0.0) > 0:  # type: ignore[arg-type]
+    dropout = getattr(spec.architecture, "dropout", 0.0) > 0  # type: ignore[arg-type]
+    if dropout or spec.reparameterization is not None or not spec.optimizer.continuous:
         return None
     return json.dumps(spec.model_dump(mode="json", exclude=set(FREE)), sort_keys=True)
 
