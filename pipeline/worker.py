@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,10 +37,10 @@ class Task:
     checkpoint_seconds: float = 600.0
     code: dict[str, Any] = field(default_factory=dict)
     driver: str = ""  # host:pid of the submit that sent it
-    together: tuple[dict[str, Any], ...] = ()  # tasks of runs of the same shape, to be trained with this one
+    together: Sequence[dict[str, Any]] = ()  # tasks of runs of the same shape, to be trained with this one
 
     def plain(self) -> dict[str, Any]:
-        return asdict(self)
+        return asdict(self) | {"together": list(self.together)}
 
 
 @dataclass(frozen=True)
@@ -57,10 +57,10 @@ class Outcome:
     loss: float | None = None
     message: str = ""
     seconds: float = 0.0
-    together: tuple[dict[str, Any], ...] = ()  # how the tasks ended that were sent with this one
+    together: Sequence[dict[str, Any]] = ()  # how the tasks ended that were sent with this one
 
     def plain(self) -> dict[str, Any]:
-        return asdict(self)
+        return asdict(self) | {"together": list(self.together)}
 
 
 def work(task: dict[str, Any], on_progress: Callable[[dict[str, Any]], None] | None = None) -> dict[str, Any]:
