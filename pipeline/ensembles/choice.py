@@ -17,8 +17,8 @@ from algoprogress.ablations.spec import RunSpec
 FREE = frozenset({"learning_rate", "optimizer", "schedule", "clip", "seed"})
 CPU_MEMBERS = 8  # 16 are hardly faster, and what ends together is published together
 CPU_LEAST = 4  # fewer are hardly faster than alone
-# Tokens of a step times width: the numbers in one activation. Up to here `bench ensembles` shows 1.1 times and more with
-# 8 members, at twice as many 1.0 to 1.1 times.
+# Tokens of a step times width: the numbers in one activation. Up to here `bench ensembles` shows 1.1 times and more
+# with 8 members, at twice as many 1.0 to 1.1 times.
 CPU_ACTIVATION = 32_768
 # Ours, not measured: cuDNN has one launch for all time steps of a run, an ensemble a few for each time step.
 GPU_MEMBERS, GPU_LEAST, GPU_LEAST_RECURRENT = 16, 2, 8
