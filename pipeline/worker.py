@@ -47,7 +47,7 @@ class Task:
     micro_batches: int = 1
     code: dict[str, Any] = field(default_factory=dict)
     driver: str = ""  # the submit that sent it
-    together: tuple[dict[str, Any], ...] = ()  # tasks of runs of the same shape, to be trained with this one
+    together: list[dict[str, Any]] = field(default_factory=list)  # tasks of runs of the same shape, to be trained with this one
     over: int = 0  # the generation of the claim that this driver found silent, and that may be taken over
 
     def plain(self) -> dict[str, Any]:
@@ -70,7 +70,7 @@ class Outcome:
     seconds: float = 0.0
     log: str = ""  # of infra: what the worker printed last, where that is known
     cause: str = ""  # of infra: "crash" of the worker, which is dead, or loss of its "node", where it may live on
-    together: tuple[dict[str, Any], ...] = ()  # how the tasks ended that were sent with this one
+    together: list[dict[str, Any]] = field(default_factory=list)  # how the tasks ended that were sent with this one
 
     def plain(self) -> dict[str, Any]:
         return asdict(self)

@@ -29,6 +29,9 @@ class OptimizerConfig(Config):
     geometry: ClassVar[str]  # the norm whose steepest descent a step is when all averaging is off
     rates: ClassVar[tuple[float, ...]]  # where to look for the peak learning rate
     decoupled: ClassVar[bool] = True  # decay W <- (1 - lr decay) W apart from the step; else added to the gradient
+    # whether a step follows a rounding error of its gradient by no more than that: not so where eigenvectors of nearly
+    # equal eigenvalues, or inverse roots of eigenvalues near 0, are taken
+    continuous: ClassVar[bool] = True
 
     def build(self, model: nn.Module, learning_rate: float) -> torch.optim.Optimizer:
         """The live optimizer over all trainable parameters, decay on matrices alone."""

@@ -36,6 +36,7 @@ class Shampoo(OptimizerConfig):
     paper: ClassVar[str] = "Gupta et al. 2018"
     geometry: ClassVar[str] = "spectral"
     rates: ClassVar[tuple[float, ...]] = (0.01, 0.02, 0.04)
+    continuous: ClassVar[bool] = False
 
     def build(self, model: nn.Module, learning_rate: float) -> ShampooOptimizer:
         return ShampooOptimizer(

@@ -103,7 +103,7 @@ class EnsembleExecutor:
                 del self._waiting[waiting.task.run_id]
             first, *others = (waiting.task for waiting in bundle)
             self._sent[first.run_id] = bundle
-            self.inner.start(replace(first, together=tuple(other.plain() for other in others)))
+            self.inner.start(replace(first, together=[other.plain() for other in others]))
 
     def _next(self) -> list[_Waiting]:
         """The longest run that waits with others of its shape, no more of them than are a slot's share of all work."""
@@ -119,7 +119,7 @@ class EnsembleExecutor:
     def _apart(self, outcome: Outcome) -> list[Outcome]:
         run_ids = [waiting.task.run_id for waiting in self._sent.pop(outcome.run_id)]
         if outcome.together:
-            return [replace(outcome, together=()), *(Outcome(**other) for other in outcome.together)]
+            return [replace(outcome, together=[]), *(Outcome(**other) for other in outcome.together)]
         found = [replace(outcome, run_id=run_id) for run_id in run_ids]
         if self._stopped & set(run_ids):
             others = "a run that was trained together with this one was stopped"

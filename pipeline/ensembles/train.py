@@ -74,7 +74,10 @@ def train_together(
     """
     shapes = {shape(spec) for spec in specs}
     if len(shapes) != 1 or None in shapes:
-        raise ValueError("runs of different shapes, or with dropout or a reparameterization, are trained one by one")
+        raise ValueError(
+            "these runs have different shapes, dropout, a reparameterization, or an optimizer such as soap that is "
+            "not continuous: train them one by one"
+        )
     first, paths = specs[0], checkpoint_paths or {}
     if tokens.vocab_size != first.data.vocab_size:
         raise ValueError(f"the tokens have a vocabulary of {tokens.vocab_size}, the spec says {first.data.vocab_size}")

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 def work_together(task: Task, on_progress: OnProgress | None) -> Outcome:
     """The outcome of the task, with those of the tasks that were sent with it."""
     store = Store(task.store)
-    tasks = {one.run_id: one for one in [replace(task, together=()), *(Task(**other) for other in task.together)]}
+    tasks = {one.run_id: one for one in [replace(task, together=[]), *(Task(**other) for other in task.together)]}
     ended: dict[str, Outcome] = {}
     claims: dict[str, Claim] = {}
     try:
@@ -62,7 +62,7 @@ def work_together(task: Task, on_progress: OnProgress | None) -> Outcome:
         if run_id not in ended:
             ended[run_id] = work_alone(one, on_progress)
     first, *others = (ended[run_id] for run_id in tasks)
-    return replace(first, together=tuple(other.plain() for other in others))
+    return replace(first, together=[other.plain() for other in others])
 
 
 def _train_and_publish(
