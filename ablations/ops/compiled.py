@@ -1,0 +1,158 @@
+"""The kernels of kernels.c as torch operations with a gradient.
+
+Shapes: B batch, T context, D width, H heads, K head dimension, F feed-forward width, N rows, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+SOURCE = Path(__file__).with_name("kernels.c")
+POINTER, LONG, FLOAT = ctypes.c_void_p, ctypes.c_long, ctypes.c_float
+SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
+    "attention_forward": (ctypes.c_int, [POINTER] * 2 + [LONG] * 4 + [POINTER] * 2),
+    "attention_backward": (ctypes.c_int, [POINTER] * 4 + [LONG] * 4 + [POINTER]),
+    "rmsnorm_forward": (None, [POINTER] * 2 + [LONG] * 2 + [FLOAT] + [POINTER] * 2),
+    "rmsnorm_backward": (None, [POINTER] * 4 + [LONG] * 2 + [POINTER] * 2),
+    "swiglu_forward": (None, [POINTER] + [LONG] * 2 + [POINTER]),
+    "swiglu_backward": (None, [POINTER] * 2 + [LONG] * 2 + [POINTER]),
+    "gelu_forward": (None, [POINTER, LONG, POINTER]),
+    "gelu_backward": (None, [POINTER, POINTER, LONG, POINTER]),
+    "cross_entropy": (ctypes.c_double, [POINTER] * 2 + [LONG] * 2 + [FLOAT]),
+}
+
+
+class Kernels:
+    """The functions of a compiled kernels.c. float32, contiguous, on one thread.
+
+    Args:
+        path: the shared library.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._library = ctypes.CDLL(str(path))
+        for name, (result, arguments) in SIGNATURES.items():
+            function = getattr(self._library, name)
+            function.restype, function.argtypes = result, arguments
+
+    def __call__(self, name: str, *arguments: Any) -> Any:
+        """Call a function; a tensor is passed as the address of its numbers."""
+        plain = [a.data_ptr() if isinstance(a, Tensor) else a for a in arguments]
+        result = getattr(self._library, name)(*plain)
+        if name.startswith("attention") and result:
+            raise MemoryError(f"{name} has no memory for its scratch space")
+        return result
+
+    def attention(self, qkv_BTD: Tensor, n_heads: int, turns_TK2: Tensor | None) -> Tensor:
+        return _Attention.apply(self, qkv_BTD, turns_TK2, n_heads)  # type: ignore[no-any-return]
+
+    def rmsnorm(self, x: Tensor, weight_D: Tensor, eps: float) -> Tensor:
+        return _RMSNorm.apply(self, x, weight_D, eps)  # type: ignore[no-any-return]
+
+    def swiglu(self, h: Tensor) -> Tensor:
+        return _SwiGLU.apply(self, h)  # type: ignore[no-any-return]
+
+    def gelu(self, x: Tensor) -> Tensor:
+        return _GELU.apply(self, x)  # type: ignore[no-any-return]
+
+    def cross_entropy(self, logits_NV: Tensor, targets_N: Tensor) -> Tensor:
+        return _CrossEntropy.apply(self, logits_NV, targets_N)  # type: ignore[no-any-return]
+
+
+class _Attention(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, kernels: Kernels, qkv: Tensor, turns: Tensor | None, n_heads: int) -> Tensor:
+        B, T, D3 = qkv.shape
+        ctx.kernels, ctx.shape = kernels, (B, T, n_heads, D3 // (3 * n_heads))
+        y_BTD, norms = qkv.new_empty(B, T, D3 // 3), qkv.new_empty(B, n_heads, T, 2)
+        kernels("attention_forward", qkv, turns, *ctx.shape, y_BTD, norms)
+        ctx.save_for_backward(qkv, turns, norms)
+        return y_BTD
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
+        qkv, turns, norms = ctx.saved_tensors
+        dqkv = torch.empty_like(qkv)
+        ctx.kernels("attention_backward", dy.contiguous(), qkv, turns, norms, *ctx.shape, dqkv)
+        return None, dqkv, None, None
+
+
+class _RMSNorm(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, kernels: Kernels, x: Tensor, weight: Tensor, eps: float) -> Tensor:
+        D = x.shape[-1]
+        ctx.kernels, ctx.shape = kernels, (x.numel() // D, D)
+        y, rates = torch.empty_like(x), x.new_empty(ctx.shape[0])
+        kernels("rmsnorm_forward", x, weight, *ctx.shape, eps, y, rates)
+        ctx.save_for_backward(x, weight, rates)
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, rates = ctx.saved_tensors
+        dx, dweight = torch.empty_like(x), torch.empty_like(weight)
+        ctx.kernels("rmsnorm_backward", dy.contiguous(), x, weight, rates, *ctx.shape, dx, dweight)
+        return None, dx, dweight, None
+
+
+class _SwiGLU(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, kernels: Kernels, h: Tensor) -> Tensor:
+        F = h.shape[-1] // 2
+        ctx.kernels, ctx.shape = kernels, (h.numel() // (2 * F), F)
+        y = h.new_empty(*h.shape[:-1], F)
+        kernels("swiglu_forward", h, *ctx.shape, y)
+        ctx.save_for_backward(h)
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
+        (h,) = ctx.saved_tensors
+        dh = torch.empty_like(h)
+        ctx.kernels("swiglu_backward", dy.contiguous(), h, *ctx.shape, dh)
+        return None, dh
+
+
+class _GELU(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, kernels: Kernels, x: Tensor) -> Tensor:
+        ctx.kernels = kernels
+        y = torch.empty_like(x)
+        kernels("gelu_forward", x, x.numel(), y)
+        ctx.save_for_backward(x)
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
+        (x,) = ctx.saved_tensors
+        dx = torch.empty_like(x)
+        ctx.kernels("gelu_backward", dy.contiguous(), x, x.numel(), dx)
+        return None, dx
+
+
+class _CrossEntropy(torch.autograd.Function):
+    """The gradient takes the place of the logits, which no other backward pass needs."""
+
+    @staticmethod
+    def forward(ctx: Any, kernels: Kernels, logits: Tensor, targets: Tensor) -> Tensor:
+        N, V = logits.shape
+        loss = kernels("cross_entropy", logits, targets.contiguous(), N, V, 1.0 / N) / N
+        ctx.save_for_backward(logits)
+        return logits.new_tensor(loss)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, scale: Tensor) -> tuple[Tensor | None, ...]:
+        (gradient,) = ctx.saved_tensors
+        return None, gradient if scale.item() == 1.0 else gradient.mul_(scale), None
