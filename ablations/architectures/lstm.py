@@ -11,6 +11,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from algoprogress.ablations import ops
 from algoprogress.ablations.architectures import ArchitectureConfig, architectures
 from algoprogress.ablations.config import Whole
 
@@ -71,4 +72,4 @@ class LSTMModel(nn.Module):
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         x_BTD = self.dropout(self.embedding(tokens_BT))
         y_BTD, state = self.lstm(x_BTD, state)
-        return self.head(self.dropout(y_BTD)), state
+        return ops.linear(self.head, self.dropout(y_BTD)), state

@@ -128,23 +128,27 @@ class Attention(nn.Module):
             turns = torch.view_as_real(rotations(context, c.head_dim))
             self.register_buffer("turns", turns, persistent=False)
 
-    def forward(self, x_BTD: Tensor) -> Tensor:
+    def forward(self, x_BTD: Tensor, residual_BTD: Tensor) -> Tensor:
         turns = self.turns[: x_BTD.shape[1]] if self.rotary else None
-        return self.out(ops.attention(self.qkv(x_BTD), self.n_heads, turns, self.dropout if self.training else 0.0))
+        dropout = self.dropout if self.training else 0.0
+        y_BTD = ops.attention(ops.linear(self.qkv, x_BTD), self.n_heads, turns, dropout)
+        return ops.linear(self.out, y_BTD, residual_BTD, dropout)
 
 
 class FeedForward(nn.Module):
     def __init__(self, c: Transformer) -> None:
         super().__init__()
-        self.gated, self.activation = c.activation == "swiglu", c.activation
+        self.gated, self.activation, self.dropout = c.activation == "swiglu", c.activation, c.dropout
         self.up = nn.Linear(c.width, c.ff_width * (2 if self.gated else 1), bias=c.bias)
         self.down = nn.Linear(c.ff_width, c.width, bias=c.bias)
 
-    def forward(self, x_BTD: Tensor) -> Tensor:
-        h_BTF = self.up(x_BTD)
+    def forward(self, x_BTD: Tensor, residual_BTD: Tensor) -> Tensor:
+        h_BTF = ops.linear(self.up, x_BTD)
         if self.gated:
-            return self.down(ops.swiglu(h_BTF))
-        return self.down(ops.gelu(h_BTF) if self.activation == "gelu" else h_BTF.relu())
+            h_BTF = ops.swiglu(h_BTF)
+        else:
+            h_BTF = ops.gelu(h_BTF) if self.activation == "gelu" else h_BTF.relu()
+        return ops.linear(self.down, h_BTF, residual_BTD, self.dropout if self.training else 0.0)
 
 
 class Block(nn.Module):
@@ -153,14 +157,13 @@ class Block(nn.Module):
         self.pre = c.placement == "pre"
         self.attention, self.feed_forward = Attention(c, context), FeedForward(c)
         self.norm1, self.norm2 = make_norm(c.norm, c.width), make_norm(c.norm, c.width)
-        self.dropout = nn.Dropout(c.dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         if self.pre:
-            x = x + self.dropout(self.attention(ops.norm(self.norm1, x)))
-            return x + self.dropout(self.feed_forward(ops.norm(self.norm2, x)))
-        x = ops.norm(self.norm1, x + self.dropout(self.attention(x)))
-        return ops.norm(self.norm2, x + self.dropout(self.feed_forward(x)))
+            x = self.attention(ops.norm(self.norm1, x), x)
+            return self.feed_forward(ops.norm(self.norm2, x), x)
+        x = ops.norm(self.norm1, self.attention(x, x))
+        return ops.norm(self.norm2, self.feed_forward(x, x))
 
 
 class TransformerModel(nn.Module):
@@ -208,4 +211,4 @@ class TransformerModel(nn.Module):
         x_BTD = self.dropout(x_BTD)
         for block in self.blocks:
             x_BTD = block(x_BTD)
-        return self.head(ops.norm(self.norm, x_BTD)), None
+        return ops.linear(self.head, ops.norm(self.norm, x_BTD)), None

@@ -67,6 +67,16 @@ def kernels_for(*tensors: Tensor) -> Kernels | None:
     return kernels if fits else None
 
 
+def linear(module: nn.Linear, x: Tensor, residual: Tensor | None = None, dropout: float = 0.0) -> Tensor:
+    """residual + dropout(module(x))."""
+    plain = type(module) is nn.Linear and not dropout  # a reparameterized layer knows itself what to do
+    if plain and (kernels := kernels_for(x, module.weight, *([] if residual is None else [residual]))):
+        return kernels.linear(x, module.weight, module.bias, residual)
+    y = module(x)
+    y = F.dropout(y, dropout) if dropout else y
+    return y if residual is None else residual + y
+
+
 def rotate(x_BTHK: Tensor, turns_T1K: Tensor) -> Tensor:
     """Neighbouring pairs as complex numbers, turned: one product instead of six real ones."""
     pairs = torch.view_as_complex(x_BTHK.unflatten(-1, (-1, 2)))

@@ -16,6 +16,10 @@ from torch.autograd.function import once_differentiable
 SOURCE = Path(__file__).with_name("kernels.c")
 POINTER, LONG, FLOAT = ctypes.c_void_p, ctypes.c_long, ctypes.c_float
 SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
+    "linear_forward": (ctypes.c_int, [POINTER] * 3 + [LONG] * 4 + [POINTER]),
+    "linear_backward_input": (ctypes.c_int, [POINTER] * 2 + [LONG] * 3 + [POINTER]),
+    "linear_backward_weight": (ctypes.c_int, [POINTER] * 2 + [LONG] * 3 + [POINTER]),
+    "column_sums": (None, [POINTER] + [LONG] * 2 + [POINTER]),
     "attention_forward": (ctypes.c_int, [POINTER] * 2 + [LONG] * 4 + [POINTER] * 2),
     "attention_backward": (ctypes.c_int, [POINTER] * 4 + [LONG] * 4 + [POINTER]),
     "rmsnorm_forward": (None, [POINTER] * 2 + [LONG] * 2 + [FLOAT] + [POINTER] * 2),
@@ -46,9 +50,12 @@ class Kernels:
         """Call a function; a tensor is passed as the address of its numbers."""
         plain = [a.data_ptr() if isinstance(a, Tensor) else a for a in arguments]
         result = getattr(self._library, name)(*plain)
-        if name.startswith("attention") and result:
+        if SIGNATURES[name][0] is ctypes.c_int and result:
             raise MemoryError(f"{name} has no memory for its scratch space")
         return result
+
+    def linear(self, x: Tensor, weight: Tensor, bias: Tensor | None, residual: Tensor | None) -> Tensor:
+        return _Linear.apply(self, x, weight, bias, residual)  # type: ignore[no-any-return]
 
     def attention(self, qkv_BTD: Tensor, n_heads: int, turns_TK2: Tensor | None) -> Tensor:
         return _Attention.apply(self, qkv_BTD, turns_TK2, n_heads)  # type: ignore[no-any-return]
@@ -64,6 +71,40 @@ class Kernels:
 
     def cross_entropy(self, logits_NV: Tensor, targets_N: Tensor) -> Tensor:
         return _CrossEntropy.apply(self, logits_NV, targets_N)  # type: ignore[no-any-return]
+
+
+class _Linear(torch.autograd.Function):
+    """x weight' + bias + residual."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, kernels: Kernels, x: Tensor, weight: Tensor, bias: Tensor | None, residual: Tensor | None
+    ) -> Tensor:
+        N, K = weight.shape
+        ctx.kernels, ctx.shape = kernels, (x.numel() // K, K, N)
+        y = x.new_empty(*x.shape[:-1], N)
+        start = bias if residual is None else residual if bias is None else residual + bias
+        kernels("linear_forward", x, weight, start, residual is not None, *ctx.shape, y)
+        ctx.save_for_backward(x, weight)
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight = ctx.saved_tensors
+        _, to_x, to_weight, to_bias, to_residual = ctx.needs_input_grad
+        dx = dweight = dbias = None
+        plain = dy.contiguous()
+        if to_x:
+            dx = torch.empty_like(x)
+            ctx.kernels("linear_backward_input", plain, weight, *ctx.shape, dx)
+        if to_weight:
+            dweight = torch.empty_like(weight)
+            ctx.kernels("linear_backward_weight", plain, x, *ctx.shape, dweight)
+        if to_bias:
+            dbias = dy.new_empty(ctx.shape[-1])
+            ctx.kernels("column_sums", plain, ctx.shape[0], ctx.shape[-1], dbias)
+        return None, dx, dweight, dbias, dy if to_residual else None
 
 
 class _Attention(torch.autograd.Function):

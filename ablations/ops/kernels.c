@@ -106,12 +106,13 @@ static inline void store_part(float *p, vec x, long n) { memcpy(p, &x, 4 * n); }
 #define KEEP(x) (void)0
 #endif
 
-/* C (ROWS x nv W) = or += A (ROWS x k; element (r, i) at A[r rs + i cs]) times B (k x nv W, rows ldb apart) */
-__attribute__((always_inline)) static inline void tile(
-    int nv, long k, const float *A, long rs, long cs, const float *B, long ldb, float *C, long ldc, int add) {
+/* C (ROWS x nv W) = S + A B: A is ROWS x k with element (r, i) at A[r rs + i cs], B is k x nv W with rows ldb apart,
+ * S has rows lds apart (0: the same row again) or is NULL for zero, and may be C */
+__attribute__((always_inline)) static inline void tile(int nv, long k, const float *A, long rs, long cs, const float *B,
+                                                       long ldb, const float *S, long lds, float *C, long ldc) {
     vec c[ROWS][3];
     for (int r = 0; r < ROWS; r++)
-        for (int v = 0; v < nv; v++) c[r][v] = add ? load(C + r * ldc + v * W) : (vec){0};
+        for (int v = 0; v < nv; v++) c[r][v] = S ? load(S + r * lds + v * W) : (vec){0};
     for (long i = 0; i < k; i++, A += cs, B += ldb) {
         vec b[3];
         for (int v = 0; v < nv; v++) {
@@ -127,22 +128,148 @@ __attribute__((always_inline)) static inline void tile(
         for (int v = 0; v < nv; v++) store(C + r * ldc + v * W, c[r][v]);
 }
 
-/* ROWS rows of C, n columns (a multiple of W) */
-__attribute__((always_inline)) static inline void rows(
-    long n, long k, const float *A, long rs, long cs, const float *B, long ldb, float *C, long ldc, int add) {
+/* The same for n columns, a multiple of W */
+__attribute__((always_inline)) static inline void rows(long n, long k, const float *A, long rs, long cs, const float *B,
+                                                       long ldb, int add, float *C, long ldc) {
     long j = 0;
-    for (; n - j >= 3 * W && n - j != 4 * W; j += 3 * W) tile(3, k, A, rs, cs, B + j, ldb, C + j, ldc, add);
-    for (; n - j >= 2 * W; j += 2 * W) tile(2, k, A, rs, cs, B + j, ldb, C + j, ldc, add);
-    if (j < n) tile(1, k, A, rs, cs, B + j, ldb, C + j, ldc, add);
+    for (; n - j >= 3 * W && n - j != 4 * W; j += 3 * W)
+        tile(3, k, A, rs, cs, B + j, ldb, add ? C + j : NULL, ldc, C + j, ldc);
+    for (; n - j >= 2 * W; j += 2 * W) tile(2, k, A, rs, cs, B + j, ldb, add ? C + j : NULL, ldc, C + j, ldc);
+    if (j < n) tile(1, k, A, rs, cs, B + j, ldb, add ? C + j : NULL, ldc, C + j, ldc);
 }
 
-/* A's rows one after the other in memory; its columns; and added to C */
+/* ROWS rows of A one after the other in memory; their transpose, added to C */
 static void product(long n, long k, const float *A, long rs, const float *B, long ldb, float *C, long ldc) {
-    rows(n, k, A, rs, 1, B, ldb, C, ldc, 0);
+    rows(n, k, A, rs, 1, B, ldb, 0, C, ldc);
 }
 
 static void add_product(long n, long k, const float *A, long cs, const float *B, long ldb, float *C, long ldc) {
-    rows(n, k, A, 1, cs, B, ldb, C, ldc, 1);
+    rows(n, k, A, 1, cs, B, ldb, 1, C, ldc);
+}
+
+/* ------------------------------------------------------------------------------------------------- linear */
+
+#define COLS (3 * W)
+#define DEPTH 384 /* rows of a panel that are used at a time */
+#define BLOCK 16
+
+/* B (k x n, rows ldb apart) as panels of `cols` columns (a multiple of W), each k x cols, filled up with zeros */
+__attribute__((always_inline)) static inline void panels_of(const float *B, long ldb, long k, long n, long cols,
+                                                            float *to) {
+    long whole = n / cols * cols;
+    for (long i = 0; i < k; i++, B += ldb) {
+        float *row = to + i * cols;
+        long j = 0;
+        for (; j < whole; j += cols, row += k * cols)
+            for (long w = 0; w < cols; w += W) store(row + w, load(B + j + w));
+        if (j < n) EACH(w, cols) store(row + w, j + w >= n ? (vec){0} : n - j - w >= W ? load(B + j + w) : load_part(B + j + w, n - j - w));
+    }
+}
+
+/* The same of the transpose of B (n x k) */
+static void panels_of_transpose(const float *B, long k, long n, float *to) {
+    for (long p = 0; p < n; p += COLS, to += k * COLS) {
+        long width = n - p < COLS ? n - p : COLS;
+        if (width < COLS) memset(to, 0, 4 * k * COLS);
+        for (long j = 0; j < width; j++)
+            for (long i = 0; i < k; i++) to[i * COLS + j] = B[(p + j) * k + i];
+    }
+}
+
+/* C (m x n) = S + A (m x k) B for up to ROWS rows and COLS columns, where a whole tile would reach beyond them */
+static void edge(long m, long n, long k, const float *A, long lda, const float *B, const float *S, long lds, float *C,
+                 long ldc) {
+    float sums[ROWS * COLS] = {0};
+    for (long r = 0; r < m; r++) {
+        if (S) memcpy(sums + r * COLS, S + r * lds, 4 * n);
+        for (long i = 0; i < k; i++)
+            for (long j = 0; j < COLS; j++) sums[r * COLS + j] += A[r * lda + i] * B[i * COLS + j];
+        memcpy(C + r * ldc, sums + r * COLS, 4 * n);
+    }
+}
+
+/* C (M x N) = S + A (M x k) B, B in panels; S with rows lds apart or NULL */
+static void gemm(long M, long N, long k, const float *A, const float *panels, const float *S, long lds, float *C) {
+    for (long i = 0; i < k; i += DEPTH, S = C, lds = N) {
+        long depth = k - i < DEPTH ? k - i : DEPTH;
+        for (long m0 = 0; m0 < M; m0 += BLOCK) {
+            long end = m0 + BLOCK < M ? m0 + BLOCK : M;
+            for (long p = 0; p < N; p += COLS) {
+                const float *B = panels + p * k + i * COLS;
+                long n = N - p < COLS ? N - p : COLS, m = m0;
+                if (n == COLS)
+                    for (; m + ROWS <= end; m += ROWS)
+                        tile(3, depth, A + m * k + i, k, 1, B, COLS, S ? S + m * lds + p : NULL, lds, C + m * N + p, N);
+                else
+                    for (; m + ROWS <= end; m += ROWS) {
+                        float sums[ROWS * COLS] = {0};
+                        for (long r = 0; S && r < ROWS; r++) memcpy(sums + r * COLS, S + (m + r) * lds + p, 4 * n);
+                        if (n > 2 * W) tile(3, depth, A + m * k + i, k, 1, B, COLS, sums, COLS, sums, COLS);
+                        else if (n > W) tile(2, depth, A + m * k + i, k, 1, B, COLS, sums, COLS, sums, COLS);
+                        else tile(1, depth, A + m * k + i, k, 1, B, COLS, sums, COLS, sums, COLS);
+                        for (long r = 0; r < ROWS; r++) memcpy(C + (m + r) * N + p, sums + r * COLS, 4 * n);
+                    }
+                if (m < end)
+                    edge(end - m, n, depth, A + m * k + i, k, B, S ? S + m * lds + p : NULL, lds, C + m * N + p, N);
+            }
+        }
+    }
+}
+
+/* y (M, N) = x (M, K) weight' (N, K) + start: start a bias (one row) if `per_row` is 0, else M rows, or NULL */
+int linear_forward(const float *x, const float *weight, const float *start, long per_row, long M, long K, long N,
+                   float *y) {
+    float *panels = aligned_alloc(64, up(4 * up(N, COLS) * K, 64));
+    if (!panels) return -1;
+    panels_of_transpose(weight, K, N, panels);
+    gemm(M, N, K, x, panels, start, per_row ? N : 0, y);
+    free(panels);
+    return 0;
+}
+
+/* dx (M, K) = dy (M, N) weight */
+int linear_backward_input(const float *dy, const float *weight, long M, long K, long N, float *dx) {
+    float *panels = aligned_alloc(64, up(4 * up(K, COLS) * N, 64));
+    if (!panels) return -1;
+    panels_of(weight, K, N, K, COLS, panels);
+    gemm(M, K, N, dy, panels, NULL, 0, dx);
+    free(panels);
+    return 0;
+}
+
+#define STRIP 16  /* columns of dy that are packed together: a cache line */
+#define HEIGHT 64 /* rows of x and dy at a time: a strip and a panel fit the first cache */
+
+/* dweight (N, K) = dy' x */
+int linear_backward_weight(const float *dy, const float *x, long M, long K, long N, float *dweight) {
+    long Kp = up(K, COLS), Np = up(N, STRIP);
+    float *panels = aligned_alloc(64, 4 * up(HEIGHT * (Kp + Np) + Np * Kp, 16));
+    if (!panels) return -1;
+    float *strips = panels + HEIGHT * Kp, *C = strips + HEIGHT * Np;
+    memset(C, 0, 4 * Np * Kp);
+    for (long m = 0; m < M; m += HEIGHT) {
+        long height = M - m < HEIGHT ? M - m : HEIGHT;
+        panels_of(x + m * K, K, height, K, COLS, panels);
+        panels_of(dy + m * N, N, height, N, STRIP, strips);
+        for (long n = 0; n < Np; n += STRIP)
+            for (long p = 0; p < K; p += COLS)
+                for (long j = 0; j < STRIP; j += ROWS) {
+                    float *c = C + (n + j) * Kp + p;
+                    const float *A = strips + n * height + j, *B = panels + p * height;
+                    if (K - p > 2 * W) tile(3, height, A, 1, STRIP, B, COLS, c, Kp, c, Kp);
+                    else if (K - p > W) tile(2, height, A, 1, STRIP, B, COLS, c, Kp, c, Kp);
+                    else tile(1, height, A, 1, STRIP, B, COLS, c, Kp, c, Kp);
+                }
+    }
+    for (long n = 0; n < N; n++) memcpy(dweight + n * K, C + n * Kp, 4 * K);
+    free(panels);
+    return 0;
+}
+
+/* sums (N) of the columns of dy (M, N): the gradient of a bias */
+void column_sums(const float *dy, long M, long N, float *sums) {
+    memset(sums, 0, 4 * N);
+    for (long m = 0; m < M; m++, dy += N) EACH(n, N) STORE(sums + n, LOAD(sums + n) + LOAD(dy + n));
 }
 
 /* ----------------------------------------------------------------------------------------------- attention */
