@@ -58,9 +58,14 @@ def math_attention() -> Iterator[None]:
         yield
 
 
+def chosen() -> Ways:
+    """The ways of the block we are in; plain torch for torch.compile, which makes kernels of its own."""
+    return Ways() if torch.compiler.is_compiling() else _ways.get()
+
+
 def kernels_for(*tensors: Tensor) -> Kernels | None:
     """The compiled kernels, if there are any and they can work on these tensors."""
-    kernels = _ways.get().kernels
+    kernels = chosen().kernels
     if kernels is None or torch.is_autocast_enabled("cpu"):
         return None
     fits = all(t.dtype == torch.float32 and t.device.type == "cpu" and t.is_contiguous() for t in tensors)
@@ -100,7 +105,7 @@ def attention(qkv_BTD: Tensor, n_heads: int, turns_TK2: Tensor | None, dropout: 
         turns_T1K = torch.view_as_complex(turns_TK2)
         qk_BTHK = rotate(qk_BTHK.float() if qk_BTHK.dtype == torch.bfloat16 else qk_BTHK, turns_T1K).to(v.dtype)
     q, k, v = (x.transpose(1, 2) for x in (*qk_BTHK.chunk(2, dim=2), v))
-    way = _ways.get().attention
+    way = chosen().attention
     if way == "products" and not dropout:
         y_BHTK = _by_products(q, k, v)
     else:
@@ -120,8 +125,10 @@ def _by_products(q_BHTK: Tensor, k_BHTK: Tensor, v_BHTK: Tensor) -> Tensor:
 
 def norm(module: nn.Module, x: Tensor) -> Tensor:
     """module(x), for a norm over the last dimension."""
-    if isinstance(module, nn.RMSNorm) and (kernels := kernels_for(x)):
+    if type(module) is nn.RMSNorm and (kernels := kernels_for(x)):
         return kernels.rmsnorm(x, module.weight, module.eps or torch.finfo(x.dtype).eps)
+    if type(module) is nn.LayerNorm and (kernels := kernels_for(x)):
+        return kernels.layernorm(x, module.weight, module.bias, module.eps)
     return module(x)
 
 

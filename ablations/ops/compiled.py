@@ -1,4 +1,4 @@
-"""The kernels of kernels.c as torch operations with a gradient.
+"""The kernels of the C files beside as torch operations with a gradient.
 
 Shapes: B batch, T context, D width, H heads, K head dimension, F feed-forward width, N rows, V vocabulary.
 """
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-SOURCE = Path(__file__).with_name("kernels.c")
+SOURCES = sorted(Path(__file__).parent.glob("*.[ch]"))
 POINTER, LONG, FLOAT = ctypes.c_void_p, ctypes.c_long, ctypes.c_float
 SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "linear_forward": (ctypes.c_int, [POINTER] * 3 + [LONG] * 4 + [POINTER]),
@@ -24,6 +24,8 @@ SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "attention_backward": (ctypes.c_int, [POINTER] * 4 + [LONG] * 4 + [POINTER]),
     "rmsnorm_forward": (None, [POINTER] * 2 + [LONG] * 2 + [FLOAT] + [POINTER] * 2),
     "rmsnorm_backward": (None, [POINTER] * 4 + [LONG] * 2 + [POINTER] * 2),
+    "layernorm_forward": (None, [POINTER] * 3 + [LONG] * 2 + [FLOAT] + [POINTER] * 2),
+    "layernorm_backward": (None, [POINTER] * 4 + [LONG] * 2 + [POINTER] * 3),
     "swiglu_forward": (None, [POINTER] + [LONG] * 2 + [POINTER]),
     "swiglu_backward": (None, [POINTER] * 2 + [LONG] * 2 + [POINTER]),
     "gelu_forward": (None, [POINTER, LONG, POINTER]),
@@ -33,7 +35,7 @@ SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
 
 
 class Kernels:
-    """The functions of a compiled kernels.c. float32, contiguous, on one thread.
+    """The compiled functions: float32, contiguous, on one thread.
 
     Args:
         path: the shared library.
@@ -62,6 +64,9 @@ class Kernels:
 
     def rmsnorm(self, x: Tensor, weight_D: Tensor, eps: float) -> Tensor:
         return _RMSNorm.apply(self, x, weight_D, eps)  # type: ignore[no-any-return]
+
+    def layernorm(self, x: Tensor, weight_D: Tensor, bias_D: Tensor, eps: float) -> Tensor:
+        return _LayerNorm.apply(self, x, weight_D, bias_D, eps)  # type: ignore[no-any-return]
 
     def swiglu(self, h: Tensor) -> Tensor:
         return _SwiGLU.apply(self, h)  # type: ignore[no-any-return]
@@ -143,6 +148,25 @@ class _RMSNorm(torch.autograd.Function):
         dx, dweight = torch.empty_like(x), torch.empty_like(weight)
         ctx.kernels("rmsnorm_backward", dy.contiguous(), x, weight, rates, *ctx.shape, dx, dweight)
         return None, dx, dweight, None
+
+
+class _LayerNorm(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, kernels: Kernels, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+        D = x.shape[-1]
+        ctx.kernels, ctx.shape = kernels, (x.numel() // D, D)
+        y, moments = torch.empty_like(x), x.new_empty(ctx.shape[0], 2)
+        kernels("layernorm_forward", x, weight, bias, *ctx.shape, eps, y, moments)
+        ctx.save_for_backward(x, weight, moments)
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, moments = ctx.saved_tensors
+        dx, dweight, dbias = torch.empty_like(x), torch.empty_like(weight), torch.empty_like(weight)
+        ctx.kernels("layernorm_backward", dy.contiguous(), x, weight, moments, *ctx.shape, dx, dweight, dbias)
+        return None, dx, dweight, dbias, None
 
 
 class _SwiGLU(torch.autograd.Function):
