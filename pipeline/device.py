@@ -10,7 +10,7 @@ from functools import cache
 
 @cache
 def prepare(device: str) -> None:
-    """Keep freed memory inside the process, so that each step does not ask the kernel for the same pages again."""
+    """Keep freed memory inside the process: else each step asks the system for the same pages again."""
     if device == "cpu" and sys.platform == "linux":
         with contextlib.suppress(OSError, AttributeError):
             libc = ctypes.CDLL(None)

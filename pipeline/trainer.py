@@ -17,15 +17,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from algoprogress.ablations import ops
 from algoprogress.ablations.accounting import flop_per_token
 from algoprogress.ablations.spec import RunSpec
 from algoprogress.pipeline import checkpoint
-from algoprogress.pipeline.batches import starts
+from algoprogress.pipeline.batches import Batches, starts
 from algoprogress.pipeline.data import Tokens
 from algoprogress.pipeline.evaluation import Validation, validate
+from algoprogress.pipeline.policy import Policy
 from algoprogress.results import StoreError
 
 STRETCH = 16  # steps between two readings of the device: a loss is looked at late, but always in order
@@ -55,8 +56,9 @@ def train(
     on_progress: Callable[[dict[str, Any]], None] | None = None,
     checkpoint_path: Path | None = None,
     checkpoint_seconds: float = 600.0,
+    policy: Policy | None = None,
 ) -> Run:
-    """Train one model and validate it; a function of (spec, tokens, device, n_threads) and of nothing else.
+    """Train one model and validate it; a function of (spec, tokens, device, n_threads, policy) and of nothing else.
 
     A loss that is not finite, or more than 1 nat/token above the first after warm-up, ends the run: its status is
     "diverged" and its loss the last finite training loss. That is a result and not an error.
@@ -69,10 +71,27 @@ def train(
         on_progress: called about once a second with step, steps, tokens, loss, tokens_per_second.
         checkpoint_path: where an unfinished run is kept; read when it exists, removed at the end.
         checkpoint_seconds: between two checkpoints.
+        policy: how it is computed, which decides the last bits; by default in torch's own ways.
 
     Raises:
         ValueError: the corpus is too small, or has another vocabulary than the spec says.
     """
+    policy = policy or Policy()
+    with policy.active():
+        run = _train(spec, tokens, device, n_threads, on_progress, checkpoint_path, checkpoint_seconds, policy)
+    return Run(run.record | policy.facts(run.record["flop_per_second"]), run.curve)
+
+
+def _train(
+    spec: RunSpec,
+    tokens: Tokens,
+    device: str,
+    n_threads: int,
+    on_progress: Callable[[dict[str, Any]], None] | None,
+    checkpoint_path: Path | None,
+    checkpoint_seconds: float,
+    policy: Policy,
+) -> Run:
     if tokens.vocab_size != spec.data.vocab_size:
         raise ValueError(f"the tokens have a vocabulary of {tokens.vocab_size}, the spec says {spec.data.vocab_size}")
     torch.set_num_threads(n_threads)
@@ -82,8 +101,7 @@ def train(
 
     model, optimizer = build(spec, where)
 
-    order = starts(spec, len(tokens.train))
-    within = np.arange(T + 1)
+    batches = Batches(tokens.train, starts(spec, len(tokens.train)), T, where)
     per_token = flop_per_token(spec.architecture, V, T)
     rows_at, validations_at = log_spaced(S, CURVE_ROWS), log_spaced(S, spec.evaluation.times)
     if spec.evaluation.times == 1:
@@ -104,6 +122,7 @@ def train(
             model, optimizer = build(spec, where)
             state, step, rows, seconds_before = None, 0, [], 0.0
 
+    compiled = compile_model(model, where) if policy.torch_compile else model
     begun = time.perf_counter()
     resumed_at, reported, saved = step, begun, begun
     diverged = False
@@ -113,14 +132,10 @@ def train(
         rate = spec.learning_rate * spec.schedule.factor(step, S)
         for group in optimizer.param_groups:
             group["lr"] = rate
-        batch = torch.from_numpy(np.asarray(tokens.train)[order[step][:, None] + within].astype(np.int64)).to(where)
-        x_BT, y_BT = batch[:, :-1], batch[:, 1:]
-        with torch.autocast(where.type, torch.bfloat16, enabled=spec.dtype == "bfloat16"):
-            logits_BTV, new_state = model(x_BT, state)
-        logits_BTV = logits_BTV if spec.dtype == "float64" else logits_BTV.float()
-        loss = F.cross_entropy(logits_BTV.flatten(0, 1), y_BT.flatten())
+        batch = batches[step]
+        loss, new_state = loss_of(compiled, batch[:, :-1], batch[:, 1:], state, spec.dtype)
         loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), spec.clip if spec.clip is not None else math.inf)
+        norm = clip(model, spec.clip)
         optimizer.step()
         optimizer.zero_grad()
         if spec.reparameterization is not None:
@@ -229,6 +244,28 @@ def train(
     if checkpoint_path is not None:
         checkpoint_path.unlink(missing_ok=True)
     return Run(record, pd.DataFrame(rows))
+
+
+def loss_of(
+    model: nn.Module, x_BT: Tensor, y_BT: Tensor, state: Any, dtype: str
+) -> tuple[Tensor, tuple[Tensor, ...] | None]:
+    """Mean cross-entropy of a batch, nats/token, and the model's next state; products in `dtype`, the loss in float32
+    or more."""
+    with torch.autocast(x_BT.device.type, torch.bfloat16, enabled=dtype == "bfloat16"):
+        logits_BTV, state = model(x_BT, state)
+    logits_BTV = logits_BTV if dtype == "float64" else logits_BTV.float()
+    return ops.cross_entropy(logits_BTV.flatten(0, 1), y_BT.flatten()), state
+
+
+def clip(model: nn.Module, largest: float | None) -> Tensor:
+    """Scale the gradient down to a norm of at most `largest`; the norm that it had, left on the device."""
+    return torch.nn.utils.clip_grad_norm_(model.parameters(), math.inf if largest is None else largest, foreach=True)
+
+
+def compile_model(model: nn.Module, device: torch.device) -> nn.Module:
+    """The model through torch.compile, for batches of one shape; on a GPU its launches are replayed as one graph."""
+    mode = "reduce-overhead" if device.type == "cuda" else None
+    return torch.compile(model, dynamic=False, mode=mode)  # type: ignore[return-value]
 
 
 def build(spec: RunSpec, device: torch.device) -> tuple[nn.Module, torch.optim.Optimizer]:

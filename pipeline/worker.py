@@ -9,7 +9,7 @@ import contextlib
 import os
 import traceback
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ class Task:
     attempt: int = 1
     device: str = "cpu"
     n_threads: int = 1
+    torch_compile: bool = False
     checkpoint_seconds: float = 600.0
     code: dict[str, Any] = field(default_factory=dict)
     driver: str = ""  # host:pid of the submit that sent it
@@ -119,6 +120,7 @@ def _train(task: Task, beat: Callable[[dict[str, Any]], None]) -> Any:
     from algoprogress.ablations.spec import RunSpec
     from algoprogress.pipeline.data import open_tokens
     from algoprogress.pipeline.device import prepare
+    from algoprogress.pipeline.policy import choose
     from algoprogress.pipeline.trainer import train
 
     spec = RunSpec.model_validate(task.spec)
@@ -136,6 +138,7 @@ def _train(task: Task, beat: Callable[[dict[str, Any]], None]) -> Any:
         on_progress=beat,
         checkpoint_path=_checkpoint(task),
         checkpoint_seconds=task.checkpoint_seconds,
+        policy=replace(choose(task.device, spec.dtype, task.n_threads), torch_compile=task.torch_compile),
     )
 
 

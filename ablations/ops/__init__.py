@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from algoprogress.ablations.ops.compiled import Kernels
 
 
+Attention = Literal["fused", "products", "twice_differentiable"]
+
+
 @dataclass(frozen=True)
 class Ways:
     """How the operations are done.
@@ -32,10 +35,12 @@ class Ways:
         attention: torch's fused kernel; batched products, which some processors do faster; or plain products that can
             be differentiated twice.
         kernels: compiled for this machine; used where they apply (float32 on a CPU, no dropout), else torch is.
+        linear: they do the linear layers too.
     """
 
-    attention: Literal["fused", "products", "twice_differentiable"] = "fused"
+    attention: Attention = "fused"
     kernels: Kernels | None = None
+    linear: bool = True
 
 
 _ways: contextvars.ContextVar[Ways] = contextvars.ContextVar("ways", default=Ways())
@@ -74,7 +79,7 @@ def kernels_for(*tensors: Tensor) -> Kernels | None:
 
 def linear(module: nn.Linear, x: Tensor, residual: Tensor | None = None, dropout: float = 0.0) -> Tensor:
     """residual + dropout(module(x))."""
-    plain = type(module) is nn.Linear and not dropout  # a reparameterized layer knows itself what to do
+    plain = type(module) is nn.Linear and not dropout and chosen().linear  # a reparameterized layer knows itself what to do
     if plain and (kernels := kernels_for(x, module.weight, *([] if residual is None else [residual]))):
         return kernels.linear(x, module.weight, module.bias, residual)
     y = module(x)
