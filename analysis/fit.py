@@ -1,7 +1,8 @@
-"""The solver: least squares or Huber in log loss, many starts and many resamples at once.
+"""The solver: damped Newton on a Huber sum of residuals in log loss, for many starts and many resamples at once.
 
-Every problem here is small (tens of points, about ten parameters) but is solved thousands of times, once for each start
-and each resample. So one Levenberg-Marquardt loop carries a whole batch, and an iteration is a few stacked products.
+Every problem here is small (up to a few hundred points, about ten parameters) but is solved thousands of times, once
+for each start and each resample. So one loop carries a whole batch, and an iteration is a few stacked products. With
+a small Huber threshold most points pull with a constant force and Gauss-Newton crawls: the exact Hessian does not.
 """
 
 from collections.abc import Callable
@@ -9,14 +10,25 @@ from dataclasses import dataclass
 
 import numpy as np
 
-# theta_BP -> predicted log loss (B, n) and its Jacobian (B, n, P)
-Model = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
+# (theta (b, P), members (b,), delta) -> sum (b,), its gradient (b, P) and Hessian (b, P, P)
+Evaluate = Callable[[np.ndarray, np.ndarray, float], tuple[np.ndarray, np.ndarray, np.ndarray]]
 
-AT_REST = (
-    1e-7  # relative offset at which iteration stops: the estimate is then within about 1e-7 residuals of the minimum
-)
+ANNEAL = (
+    2e-2,
+    5e-3,
+    1e-3,
+    3e-4,
+)  # Huber thresholds on the way to delta: a wide one has no ripples, its minimum is near
+AT_REST = 1e-7  # relative offset at which iteration stops: the estimate is then within 1e-7 residuals of the minimum
+MET = 1e-5  # relative offset, and difference in working parameters, at which starts have met
+NEAR = 1e-2  # relative offset at which a wider threshold has served
 CONVERGED = 1e-4  # relative offset that still counts as a minimum where rounding lets no step improve further
 FLOOR = 1e-15  # mean-square residual that counts as an exact fit, in log loss; rounding of the data is of this order
+MAX_ITERATIONS = 200
+TRUSTED = 1e-3  # damping above which the damped decrement no longer measures the distance to the minimum
+LONGEST = 2.0  # step in a working parameter: these are logs, exponents and shares of the loss
+FLAT = 1e-8  # of the largest curvature: what a direction without any counts as, for damping to hold it back
+MINIMA = 8  # different minima at the widest threshold that are followed up
 
 
 @dataclass(frozen=True)
@@ -43,91 +55,139 @@ class Solutions:
         return self.offset_B < CONVERGED
 
 
-def huber(residual: np.ndarray, delta: float) -> tuple[np.ndarray, np.ndarray]:
-    """rho(r) = r²/2 for |r| <= delta, delta (|r| - delta/2) beyond, and the weight psi(r)/r."""
-    size = np.abs(residual)
-    inside = size <= delta
-    if inside.all():
-        return 0.5 * residual**2, np.ones_like(residual)
-    rho = np.where(inside, 0.5 * residual**2, delta * (size - 0.5 * delta))
-    return rho, np.where(inside, 1.0, delta / np.maximum(size, 1e-300))
-
-
 def minimise(
-    model: Model,
-    y_Bn: np.ndarray,
+    evaluate: Evaluate,
+    theta_BP: np.ndarray,
+    lower: np.ndarray,
+    upper: np.ndarray,
+    n: int,
+    delta: float,
+    anneal: tuple[float, ...] = ANNEAL,
+    hold_P: np.ndarray | None = None,
+    at_rest: float = AT_REST,
+    most: int = MAX_ITERATIONS,
+) -> Solutions:
+    """min over lower <= theta <= upper of the sum that `evaluate` gives, for each member of a batch.
+
+    Args:
+        evaluate: sum, gradient and exact Hessian at theta (b, P) of the members (b,) still moving.
+        theta_BP: a start for each member.
+        lower, upper: bounds, (P,) or (B, P).
+        n: points in the sum.
+        delta: Huber threshold in log loss.
+        anneal: wider thresholds to pass through first.
+        hold_P: True for parameters kept at their start.
+        at_rest: relative offset (see `Solutions`) at which a member is done.
+        most: iterations at each threshold.
+    """
+    lower, upper = (np.broadcast_to(bound, theta_BP.shape) for bound in (lower, upper))
+    hold = np.zeros(theta_BP.shape[1], bool) if hold_P is None else hold_P
+    theta = theta_BP
+    for wide in anneal:
+        if wide > delta:
+            theta = _descend(evaluate, theta, lower, upper, n, wide, hold, NEAR, most).theta_BP
+    return _descend(evaluate, theta, lower, upper, n, delta, hold, at_rest, most)
+
+
+def minimise_from(
+    evaluate: Evaluate, theta_SP: np.ndarray, lower: np.ndarray, upper: np.ndarray, n: int, delta: float
+) -> tuple[Solutions, np.ndarray]:
+    """Every start taken to rest at the widest Huber threshold; where they meet, one goes on to delta for all.
+
+    Args:
+        theta_SP: starts; other arguments as for `minimise`, bounds (P,).
+
+    Returns:
+        The minima found, and how many of the starts led to each.
+    """
+    first = minimise(evaluate, theta_SP, lower, upper, n, max(ANNEAL[0], delta), anneal=(), at_rest=MET)
+    near = (first.theta_BP / (10 * MET)).round()
+    _, kept, count = np.unique(near, axis=0, return_index=True, return_counts=True)
+    best = np.argsort(first.objective_B[kept], kind="stable")[:MINIMA]
+    kept, dropped = kept[best], count.sum() - count[best].sum()
+    found = minimise(evaluate, first.theta_BP[kept], lower, upper, n, delta, anneal=ANNEAL[1:])
+    count = count[best]
+    count[-1] += dropped  # counted with the worst that was followed up
+    return found, count
+
+
+def _descend(
+    evaluate: Evaluate,
     theta_BP: np.ndarray,
     lower_BP: np.ndarray,
     upper_BP: np.ndarray,
-    delta: float = np.inf,
-    max_iterations: int = 300,
+    n: int,
+    delta: float,
+    hold_P: np.ndarray,
+    at_rest: float,
+    most: int,
 ) -> Solutions:
-    """min over theta of sum_i rho_delta(model_i(theta) - y_i), lower <= theta <= upper, for each member of a batch.
+    """Newton steps with Levenberg's damping, scaled by the diagonal, until the predicted decrease is rounding.
 
-    Damped Gauss-Newton with Huber weights (each step minimises a quadratic that lies above the Huber function), damping
-    per member, scaled by the diagonal of H so that the units of the parameters do not matter. A parameter at a bound
-    whose gradient points outward is held there.
-
-    Args:
-        model: (theta (b, P), members (b,)) -> log loss (b, n), Jacobian (b, n, P).
-        y_Bn: measured log loss.
-        theta_BP: a start for each member.
-        lower_BP, upper_BP: bounds; equal where a parameter is fixed.
-        delta: Huber threshold in log loss; infinite for least squares.
+    The damping of a member falls when a step succeeds and rises when it fails, which also carries it past places where
+    the Hessian is not positive definite: a step is taken only if it descends.
     """
     theta = np.clip(theta_BP, lower_BP, upper_BP).astype(float)
-    n_members, n_params = theta.shape
-    n = y_Bn.shape[1]
-    objective = np.full(n_members, np.inf)
-    offset = np.full(n_members, np.inf)
-    held = np.zeros((n_members, n_params), bool)
-    damping = np.full(n_members, 1e-3)
-    active = np.arange(n_members)
-    prediction, jacobian = model(theta, active)
-    rho, weight = huber(prediction - y_Bn, delta)
-    objective[:] = rho.sum(1)
-    eye = np.eye(n_params)
+    B, P = theta.shape
+    eye = np.eye(P)
+    offset = np.full(B, np.inf)
+    at_bound = np.zeros((B, P), bool)
+    damping = np.full(B, 1e-2)
+    active = np.arange(B)
+    objective, g, H = evaluate(theta, active, delta)
+    objective = np.where(np.isfinite(objective), objective, np.inf)
     iteration = 0
-    for iteration in range(1, max_iterations + 1):  # noqa: B007 (reported after the loop)
-        residual = prediction - y_Bn[active]
-        Jw = jacobian * weight[:, :, None]
-        H = np.swapaxes(Jw, 1, 2) @ jacobian
-        g = (Jw * residual[:, :, None]).sum(1)
-        t, lo, hi = theta[active], lower_BP[active], upper_BP[active]
-        free = ~((lo >= hi) | ((t <= lo) & (g > 0)) | ((t >= hi) & (g < 0)))
-        held[active] = ~free
-        g = np.where(free, g, 0.0)
-        H = np.where(free[:, :, None] & free[:, None, :], H, 0.0)
-        scale = np.sqrt(np.maximum(np.einsum("bpp->bp", H), 1e-300))
-        scale = np.where(free & (scale > 1e-140), scale, 1.0)
-        H = H / (scale[:, :, None] * scale[:, None, :])  # unit diagonal: scale-free
-        H = np.where(free[:, :, None] | free[:, None, :], H, eye)
-        g = g / scale
-        newton = np.linalg.solve(H + 1e-14 * eye, g[:, :, None])[:, :, 0]
-        decrement = np.maximum((newton * g).sum(1), 0.0)
-        offset[active] = np.sqrt(decrement / np.maximum(2 * objective[active] / n, FLOOR))
-        moving = offset[active] >= AT_REST
+    for iteration in range(1, most + 1):  # noqa: B007 (reported after the loop)
+        now, lo, hi = theta[active], lower_BP[active], upper_BP[active]
+        free = ~(hold_P | (lo >= hi) | ((now <= lo) & (g > 0)) | ((now >= hi) & (g < 0)))
+        at_bound[active] = ~free & ~hold_P & (lo < hi)
+        scale = np.abs(np.einsum("bpp->bp", H))
+        scale = np.sqrt(scale + FLAT * scale.max(1, keepdims=True) + 1e-12 * n * min(delta, 1.0))
+        g_s = np.where(free, g / scale, 0.0)
+        H_s = H / (scale[:, :, None] * scale[:, None, :])
+        if not free.all():
+            H_s = np.where(free[:, :, None] & free[:, None, :], H_s, 0.0)
+            H_s = np.where(eye.astype(bool) & ~free[:, :, None], 1.0, H_s)
+        step, decrement = _steps(H_s, g_s, damping[active], eye)
+        distance = decrement.copy()
+        doubt = np.flatnonzero((damping[active] > TRUSTED) & (distance * n < 1e4 * at_rest**2 * objective[active]))
+        if len(doubt):  # so damped a step is short wherever it is
+            distance[doubt] = _steps(H_s[doubt], g_s[doubt], np.full(len(doubt), 1e-12), eye)[1]
+        floor = np.maximum(objective[active], n * FLOOR)
+        offset[active] = np.sqrt(np.abs(distance) * n / (2 * floor))
+        moving = ~(offset[active] < at_rest)
         if not moving.any():
             break
-        active, t, lo, hi = active[moving], t[moving], lo[moving], hi[moving]
-        H, g, scale = H[moving], g[moving], scale[moving]
-        prediction, jacobian, weight = prediction[moving], jacobian[moving], weight[moving]
-        step = np.linalg.solve(H + damping[active][:, None, None] * eye, g[:, :, None])[:, :, 0] / scale
-        trial = np.clip(t - step, lo, hi)
-        trial_prediction, trial_jacobian = model(trial, active)
-        trial_rho, trial_weight = huber(trial_prediction - y_Bn[active], delta)
-        trial_objective = trial_rho.sum(1)
-        better = trial_objective < objective[active]  # False for NaN too
-        damping[active] = np.where(better, np.maximum(damping[active] * 0.2, 1e-12), damping[active] * 8.0)
-        theta[active[better]] = trial[better]
-        objective[active[better]] = trial_objective[better]
-        prediction[better], jacobian[better], weight[better] = (
-            trial_prediction[better],
-            trial_jacobian[better],
-            trial_weight[better],
-        )
-        stuck = damping[active] > 1e12  # rounding leaves nothing to gain; the offset says whether this is a minimum
-        if stuck.all():
-            break
-        active, prediction, jacobian, weight = active[~stuck], prediction[~stuck], jacobian[~stuck], weight[~stuck]
-    return Solutions(theta, objective, offset, held & (lower_BP < upper_BP), iteration)
+        if not moving.all():
+            active, now, lo, hi, step, scale = (array[moving] for array in (active, now, lo, hi, step, scale))
+            g, H = g[moving], H[moving]
+        trial = np.clip(now - np.clip(step / scale, -LONGEST, LONGEST), lo, hi)
+        value, g_new, H_new = evaluate(trial, active, delta)
+        better = value < objective[active]  # False for NaN too
+        damping[active] = np.where(better, np.maximum(damping[active] * 0.1, 1e-14), damping[active] * 10)
+        theta[active[better]], objective[active[better]] = trial[better], value[better]
+        g[better], H[better] = g_new[better], H_new[better]
+        going = damping[active] < 1e8  # beyond that rounding leaves nothing to gain
+        if not going.all():
+            active, g, H = active[going], g[going], H[going]
+            if not len(active):
+                break
+    return Solutions(theta, objective, offset, at_bound, iteration)
+
+
+def _steps(H: np.ndarray, g: np.ndarray, damping: np.ndarray, eye: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Damped Newton steps (b, P) and how much they promise (b,); by eigenvectors where H is not positive definite."""
+    try:
+        step = np.linalg.solve(H + damping[:, None, None] * eye, g[:, :, None])[:, :, 0]
+        decrement = (step * g).sum(1)
+    except np.linalg.LinAlgError:  # one is exactly singular
+        step, decrement = np.zeros_like(g), np.full(len(g), -1.0)
+    wrong = np.flatnonzero(~(decrement > 0) & (g != 0).any(1))
+    if len(wrong):
+        finite = np.isfinite(H[wrong]).all((1, 2)) & np.isfinite(g[wrong]).all(1)
+        curvature, V = np.linalg.eigh(np.where(finite[:, None, None], H[wrong], eye))
+        size = np.maximum(np.abs(curvature), 1e-10) + damping[wrong, None]
+        along = np.einsum("bpe,bp->be", V, np.where(finite[:, None], g[wrong], 0.0)) / size
+        step[wrong] = np.einsum("bpe,be->bp", V, along)
+        decrement[wrong] = np.where(finite, (step[wrong] * g[wrong]).sum(1), np.inf)
+    return step, decrement

@@ -156,7 +156,7 @@ def _refit(fit: JointFit) -> np.ndarray:
         by_seeds = float(np.mean(((high - low) / 2) ** 2))
         if law.sigma_**2 > by_seeds * f.ppf(0.95, n_left, min(resamples.noise.dof.values())):
             y = y + np.sqrt(law.sigma_**2 - by_seeds) * np.random.default_rng(fit.seed + 1).standard_normal(y.shape)
-    return law.refit(resamples.log_compute_Bn[:, columns], y)
+    return law.refit(y_Bn=y, log_compute_Bn=resamples.log_compute_Bn[:, columns])
 
 
 def _warn_few_seeds(resamples: FrontierResamples | None, interval_note: str) -> None:

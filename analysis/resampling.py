@@ -1,24 +1,49 @@
 """Resamples of runs as weights: how often each run, or each cluster of runs, is drawn with replacement."""
 
+from collections.abc import Iterator, Sequence
+
 import numpy as np
 import pandas as pd
 
 COMPUTE_BIN = 0.25  # width in log10 of compute of a bin where no isoFLOP budgets stand out: ours, finer than a budget
+WEBB_BELOW = 12  # clusters: with fewer, Rademacher's two weights give too few different resamples (Webb 2014)
+WEBB = np.sqrt([0.5, 1.0, 1.5])  # with either sign: mean 0, variance 1, fourth moment 7/6
 
 
-def pairs(n: int, n_resamples: int, seed: int) -> np.ndarray:
-    """Weights (B, n) of n runs drawn with replacement.
+def resamples(
+    rows: Sequence[np.ndarray], groups: np.ndarray | None, n_resamples: int, seed: int, at_once: int
+) -> Iterator[np.ndarray]:
+    """Weights (b, n) of n runs, or of the runs of clusters, drawn with replacement, in parts of at most at_once.
 
-    The stream is numpy's RandomState, because published errors can then be had draw by draw: with seed 42 these are the
-    resamples of Besiroglu et al. 2024.
+    Runs are drawn within each arm, and so are clusters of which each lies within one arm; others are drawn whole. The
+    stream is numpy's RandomState, because published errors can then be had draw by draw: with seed 42, pairs of one arm
+    are the resamples of Besiroglu et al. 2024.
+
+    Args:
+        rows: of each arm.
+        groups: numbers (n,) of clusters; None draws runs.
+        n_resamples: of all parts together.
+        at_once: most weights in memory at a time.
     """
-    return _counts(n, n_resamples, seed)
+    n = sum(len(r) for r in rows)
+    groups = np.arange(n) if groups is None else groups
+    strata = [np.unique(groups[r]) for r in rows]
+    if sum(len(s) for s in strata) > len(np.unique(groups)):
+        strata = [np.unique(groups)]
+    rng = np.random.RandomState(seed)
+    size = max(1, at_once // n)
+    for first in range(0, n_resamples, size):
+        b = min(size, n_resamples - first)
+        weight_BG = np.empty((b, int(groups.max()) + 1))
+        for members in strata:
+            weight_BG[:, members] = _counts(len(members), b, rng)
+        yield weight_BG[:, groups]
 
 
-def clusters(labels: np.ndarray, n_resamples: int, seed: int) -> np.ndarray:
-    """Weights (B, n) where whole clusters are drawn with replacement: for runs that share noise, or rows of one run."""
-    _, of = np.unique(labels, return_inverse=True)
-    return _counts(int(of.max()) + 1, n_resamples, seed)[:, of]
+def wild_weights(rng: np.random.Generator, n_resamples: int, n_clusters: int) -> np.ndarray:
+    """Weights (B, G) with mean 0 and variance 1: ±1 (Rademacher), or Webb's six points where clusters are few."""
+    sign = rng.choice([-1.0, 1.0], (n_resamples, n_clusters))
+    return sign if n_clusters >= WEBB_BELOW else sign * rng.choice(WEBB, (n_resamples, n_clusters))
 
 
 def compute_bins(compute: np.ndarray) -> np.ndarray:
@@ -40,7 +65,7 @@ def cluster_labels(frame: pd.DataFrame, cluster: str) -> np.ndarray:
     )
 
 
-def _counts(n: int, n_resamples: int, seed: int) -> np.ndarray:
-    drawn = np.random.RandomState(seed).randint(0, n, (n_resamples, n))
+def _counts(n: int, n_resamples: int, rng: np.random.RandomState) -> np.ndarray:
+    drawn = rng.randint(0, n, (n_resamples, n))
     drawn += n * np.arange(n_resamples)[:, None]
     return np.bincount(drawn.ravel(), minlength=n * n_resamples).reshape(n_resamples, n).astype(float)

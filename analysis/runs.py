@@ -40,12 +40,12 @@ def check_runs(runs: pd.DataFrame) -> None:
             f"The runs have no column {', '.join(missing)}; they have {', '.join(map(str, runs.columns))}."
         )
     done = runs[runs["status"] == "done"] if "status" in runs else runs
-    _check_positive(done, ("compute", "loss"), "finished runs")
+    check_positive(done, ("compute", "loss"), "finished runs")
     if done["arm"].isna().any():
         raise ValueError("Some runs belong to no arm; give `arm` a value in every row or select one study.")
 
 
-def _check_positive(runs: pd.DataFrame, columns: tuple[str, ...], called: str) -> None:
+def check_positive(runs: pd.DataFrame, columns: tuple[str, ...], called: str) -> None:
     """Raise a ValueError that names the first runs with a value that is not a positive, finite number."""
     for column in columns:
         values = pd.to_numeric(runs[column], errors="coerce").to_numpy(float)
@@ -59,31 +59,17 @@ def _check_positive(runs: pd.DataFrame, columns: tuple[str, ...], called: str) -
             )
 
 
-def check_sizes(runs: pd.DataFrame, n_free: int, law: str) -> None:
-    """Raise a ValueError unless n_params, tokens and loss are positive and finite and could tell N from D."""
+def check_columns(runs: pd.DataFrame, columns: tuple[str, ...], what: str) -> None:
+    """Raise a ValueError unless `runs` has rows, and columns of positive, finite numbers that `what` needs."""
     if not isinstance(runs, pd.DataFrame):
-        raise ValueError(f"Runs must be a DataFrame with n_params, tokens and loss, not {type(runs).__name__}.")
-    missing = [c for c in ("n_params", "tokens", "loss") if c not in runs]
-    if missing:
+        raise ValueError(f"Runs must be a DataFrame with columns {', '.join(columns)}, not {type(runs).__name__}.")
+    if missing := [c for c in columns if c not in runs]:
         raise ValueError(
-            f"{law} needs a column {', '.join(missing)}; the runs have {', '.join(map(str, runs.columns))}."
+            f"{what} needs a column {', '.join(missing)}; the runs have {', '.join(map(str, runs.columns))}."
         )
-    _check_positive(runs, ("n_params", "tokens", "loss"), "runs")
-    different = runs[["n_params", "tokens"]].drop_duplicates()
-    if len(different) < n_free:
-        raise ValueError(
-            f"{len(runs)} runs at {len(different)} pairs of size and data can not determine the {n_free} parameters of "
-            f"{law}; measure more of them."
-        )
-    log_n, log_d = (np.log(different[c].to_numpy(float)) for c in ("n_params", "tokens"))
-    for column, values, other in (("n_params", log_n, "tokens"), ("tokens", log_d, "n_params")):
-        if np.ptp(values) < SAME:
-            raise ValueError(f"All runs have one {column}: {law} can not tell its term from E; vary it beside {other}.")
-    if np.ptp(log_d - log_n) < SAME:
-        raise ValueError(
-            f"All runs have one ratio of tokens to n_params: {law} can not tell the term of size from that of data; "
-            "vary the ratio."
-        )
+    if runs.empty:
+        raise ValueError(f"There are no runs for {what}.")
+    check_positive(runs, columns, "runs")
 
 
 def usable_runs(runs: pd.DataFrame, max_epochs: float = 1.0) -> pd.DataFrame:

@@ -6,22 +6,18 @@ least, which is the residual in log loss to first order, come from 3 x 3 solves 
 
 import numpy as np
 
-from algoprogress.analysis.fit import Solutions
-from algoprogress.analysis.loghuber import ALPHA, ANNEAL, BETA, E, Points, a, b, minimise
+from algoprogress.analysis.loghuber import ALPHA, BETA, E, Points, a, b
 
 GRID = np.geomspace(0.02, 2.5, 38)  # exponents tried: published ones lie between .05 and .8
-BLOCKS = (
-    4  # the best cell of each of 4 x 4 blocks of the grid is a start too, so that agreement between starts says much
-)
+BLOCKS = 4  # the best cell of each of 4 x 4 blocks of the grid is a start too: agreement between starts then says much
 N_RANDOM = 64  # starts where the grid has no interior minimum
-MET = 1e-5  # relative offset, and difference in working parameters, at which starts have met
 SEEDS = 4  # interior minima followed up
 
 
-def projected(points: Points) -> tuple[np.ndarray, np.ndarray]:
+def projected(points: Points, fixed_E: float | None = None) -> tuple[np.ndarray, np.ndarray]:
     """The best (E, a, b) for each pair of exponents: sum of squared relative residuals (G, G), theta (G, G, P).
 
-    Cells where a term would be negative hold E = 0 if that mends it; the others have an infinite sum.
+    Cells where E would be negative hold E = 0, or all E = `fixed_E`; where a term is negative the sum is infinite.
     """
     weight = np.exp(-points.y)
     P, Q = (np.exp(-GRID[:, None] * t) * weight for t in (points.x, points.z))
@@ -37,9 +33,13 @@ def projected(points: Points) -> tuple[np.ndarray, np.ndarray]:
     M[..., 1, 2] = M[..., 2, 1] = P @ Q.T
     c[..., 0], c[..., 1], c[..., 2] = weight.sum(), P.sum(1)[:, None], Q.sum(1)
     ridge = 1e-12 * np.einsum("abii->abi", M)  # exponents that nearly coincide: any split will do
-    found = np.linalg.solve(M + ridge[..., None] * np.eye(3), c[..., None])[..., 0]
-    without = np.linalg.solve((M + ridge[..., None] * np.eye(3))[..., 1:, 1:], c[..., 1:, None])[..., 0]
-    found = np.where((found[..., :1] < 0), np.concatenate([np.zeros((G, G, 1)), without], -1), found)
+    M_ridge, held = M + ridge[..., None] * np.eye(3), fixed_E or 0.0
+    rest = c[..., 1:] - held * M[..., 0, 1:]
+    without = np.linalg.solve(M_ridge[..., 1:, 1:], rest[..., None])[..., 0]
+    found = np.concatenate([np.full((G, G, 1), held), without], -1)
+    if fixed_E is None:
+        free = np.linalg.solve(M_ridge, c[..., None])[..., 0]
+        found = np.where(free[..., :1] < 0, found, free)
     squares = n - 2 * (found * c).sum(-1) + np.einsum("abi,abij,abj->ab", found, M, found)
     squares = np.where((found[..., 1:] > 0).all(-1), squares, np.inf)
     theta = np.empty((G, G, 5))
@@ -49,9 +49,14 @@ def projected(points: Points) -> tuple[np.ndarray, np.ndarray]:
     return squares, theta
 
 
-def starts(points: Points, shared: bool = False) -> np.ndarray:
-    """Starts (S, P): interior minima of the projected grid, the best of each of its blocks; or random ones."""
-    squares, theta = projected(points)
+def starts(points: Points, shared: bool = False, fixed_E: float | None = None) -> np.ndarray:
+    """Starts (S, P): interior minima of the projected grid, the best of each of its blocks; or random ones.
+
+    Args:
+        shared: whether alpha = beta.
+        fixed_E: E as a share of the mean loss, where it is not free.
+    """
+    squares, theta = projected(points, fixed_E)
     if shared:
         line = squares.diagonal()
         lower = (line[1:-1] <= line[:-2]) & (line[1:-1] <= line[2:]) & np.isfinite(line[1:-1])
@@ -96,16 +101,3 @@ def random_starts(points: Points, n: int, seed: int) -> np.ndarray:
     theta[:, a], theta[:, b] = np.log(rest * share), np.log(rest * (1 - share))
     theta[:, [ALPHA, BETA]] = np.exp(rng.uniform(np.log(GRID[0]), np.log(GRID[-1]), (n, 2)))
     return theta
-
-
-def minimise_from(
-    points: Points, theta_SP: np.ndarray, delta: float, tie_PF: np.ndarray | None = None
-) -> tuple[Solutions, np.ndarray]:
-    """Every start taken to rest at the widest Huber threshold; where they meet, one goes on to delta for all.
-
-    Returns:
-        The minima found, and how many of the starts (S,) led to each.
-    """
-    first = minimise(points, theta_SP, max(ANNEAL[0], delta), anneal=(), tie_PF=tie_PF, at_rest=MET)
-    _, kept, count = np.unique((first.theta_BP / (10 * MET)).round(), axis=0, return_index=True, return_counts=True)
-    return minimise(points, first.theta_BP[kept], delta, anneal=ANNEAL[1:], tie_PF=tie_PF), count

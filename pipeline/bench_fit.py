@@ -116,8 +116,8 @@ def rows() -> list[dict[str, Any]]:
 
 def _package(runs: pd.DataFrame) -> Any:
     """The fit of chinchilla 0.2.0 in this process, over a grid of two values per parameter within its example's."""
-    from chinchilla import Chinchilla as Package  # type: ignore[import-not-found]
-    from chinchilla._metrics import log_huber  # type: ignore[import-not-found]
+    from chinchilla import Chinchilla as Package  # type: ignore[import-not-found,import-untyped]
+    from chinchilla._metrics import log_huber  # type: ignore[import-not-found,import-untyped]
 
     peer = Package(
         project_dir=tempfile.mkdtemp(),

@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
+import os
 import platform
 import subprocess
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
+
+# Set for a job on a cluster, whose copy of the code has no git folder: the state of the code that submitted it.
+VARIABLES = {
+    "git_sha": "ALGOPROGRESS_GIT_SHA",
+    "git_dirty": "ALGOPROGRESS_GIT_DIRTY",
+    "package_version": "ALGOPROGRESS_VERSION",
+}
 
 
 def now() -> str:
@@ -23,6 +31,8 @@ def code() -> dict[str, Any]:
 
     Asked once by the driver and sent to the workers, which may have no checkout.
     """
+    if VARIABLES["git_sha"] in os.environ:
+        return {key: os.environ.get(VARIABLES[key]) for key in ("git_sha", "git_dirty")}
     root = Path(__file__).resolve().parents[1]
     sha = _git(root, "rev-parse", "HEAD")
     if sha is None or _git(root, "ls-files", "--error-unmatch", "pyproject.toml") is None:
@@ -48,5 +58,9 @@ def machine() -> dict[str, Any]:
         "host": platform.node(),
         "python_version": platform.python_version(),
         "torch_version": importlib.metadata.version("torch"),
-        "package_version": importlib.metadata.version("algoprogress"),
+        "package_version": package_version(),
     }
+
+
+def package_version() -> str:
+    return importlib.metadata.version("algoprogress")

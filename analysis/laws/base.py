@@ -1,62 +1,394 @@
-"""What a law is, whatever it is a law in: it is fitted to runs, predicts, inverts, and says how sure it is."""
+"""What every law does: fit runs of one arm or jointly of several, predict, invert, say how sure it is."""
 
+import warnings
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
 import numpy as np
 import pandas as pd
 
+from algoprogress.analysis import identifiability, likelihood, objective, profiles
+from algoprogress.analysis.checks import check_design
+from algoprogress.analysis.fit import CONVERGED
+from algoprogress.analysis.intervals import intervals
+from algoprogress.analysis.objective import HuberSum, Points
+from algoprogress.analysis.search import best_minimum, refitted
+from algoprogress.analysis.sharing import Share, Sharing
+from algoprogress.analysis.warnings import ConvergenceError, NotIdentified
+
 
 class Law(ABC):
-    """A law of the loss in the columns `inputs`, fitted in log loss.
+    """A law of the loss in the columns `inputs`, fitted in log loss by the sum of Huber's function of ln L_hat - ln L.
+
+    A law is one file: the attributes and the abstract methods below, in *working* parameters w (k,), which are nearly
+    uncorrelated and of order one: logs of inputs count from their means, the loss from its geometric mean. Everything
+    else is done here, for one arm or for several that share parameters. Arrays end in their axes: n points, k
+    parameters of one arm, P free parameters of the joint fit, B members of a batch.
+
+    Args:
+        huber: threshold in log loss; `math.inf` is least squares.
+        fixed: parameters held at a value, for example {"E": 0.0}: a law without irreducible loss.
 
     Attributes:
         name: as in the registry.
         inputs: columns that the law is a function of.
         parameters, units: in the order of the columns of `params_`.
-        derived: what `summary` gives besides the parameters.
+        derived: what `summary` and `intervals` give besides the parameters.
         shareable: parameters that arms may share, or that may be fixed.
+        rescaled: those whose working values a compute multiplier shifts (share="rescaled").
+        tied: parameter -> the one that it always equals.
+        logarithmic: positive parameters known by their order of magnitude: Wald intervals are of their logs.
+        coefficients: those whose working values are the logs of terms that make up for a change of E.
+        may_be_constant: inputs that need not vary between runs.
+        point_name: what distinct values of `inputs` are called.
         params_: DataFrame, one row per arm, one column per parameter.
-        summary: DataFrame [arm, parameter, estimate, stderr, shared, at_bound].
-        diagnostics_: at least n, n_free, objective, gradient_norm (scale-free), condition, starts_agree, at_bound.
+        summary: DataFrame [arm, parameter, estimate, stderr, shared, at_bound], standard errors by
+            `stderr_method`, 0 for what is fixed and nan for what is at a bound.
+        diagnostics_: n, n_free, objective, gradient_norm (relative offset), condition, n_starts, starts_agree,
+            at_bound, iterations, n_inside_delta; for laws with E also E_interval {label: (low, high)}, 95 % by profile.
+        theta_: the free working parameters (P,).
+        resamples_: after `intervals` by resampling, the parameters of each resample: [arm, parameters, derived].
     """
 
     name: ClassVar[str]
     inputs: ClassVar[tuple[str, ...]]
-    parameters: ClassVar[tuple[str, ...]]
-    units: ClassVar[tuple[str, ...]]
-    derived: ClassVar[tuple[str, ...]] = ()
-    shareable: ClassVar[tuple[str, ...]] = ()
-    stderr_method: ClassVar[str] = "Gauss-Newton"  # of `summary`
+    parameters: tuple[str, ...]
+    units: tuple[str, ...]
+    derived: tuple[str, ...] = ()
+    shareable: tuple[str, ...] = ()
+    rescaled: tuple[str, ...] = ()
+    tied: ClassVar[Mapping[str, str]] = {}
+    logarithmic: tuple[str, ...] = ()
+    coefficients: tuple[str, ...] = ()
+    point_name: ClassVar[str] = "computes"
+    may_be_constant: ClassVar[tuple[str, ...]] = ()
+    default_huber: ClassVar[float]
+    stderr_method: ClassVar[str] = "sandwich"
 
     params_: pd.DataFrame
     summary: pd.DataFrame
     diagnostics_: dict[str, Any]
+    resamples_: pd.DataFrame
+    theta_: np.ndarray
+    start_SP_: np.ndarray
+    sigma_: float
+    share: Any
+
+    def __init__(self, huber: float | None = None, fixed: Mapping[str, float] | None = None) -> None:
+        unknown = set(fixed or {}) - set(self.shareable)
+        if unknown:
+            raise ValueError(f"{sorted(unknown)} can not be fixed; {self.name} can fix {', '.join(self.shareable)}.")
+        for parameter, value in (fixed or {}).items():
+            if not (np.isfinite(value) and (value >= 0 if parameter == "E" else value > 0)):
+                raise ValueError(f"{parameter} is a positive number (E may be 0) and can not be fixed at {value}.")
+        huber = self.default_huber if huber is None else huber
+        if not huber > 0:
+            raise ValueError(f"huber is a threshold in log loss above 0, not {huber}.")
+        self.huber = min(float(huber), 1e3)  # residuals in log loss are never that large: least squares
+        self.fixed = dict(fixed or {})
+
+    # ---- what a law defines -------------------------------------------------------------------------------------
+
+    @classmethod
+    @abstractmethod
+    def formula(cls, parameters: Mapping[str, float], *inputs: np.ndarray) -> np.ndarray:
+        """The law as the paper writes it: loss in nats/token from parameters in `units` and inputs."""
+
+    @classmethod
+    @abstractmethod
+    def example(cls) -> tuple[pd.DataFrame, dict[str, float]]:
+        """A design [*inputs] that identifies the law, and parameters of the order of published ones, for tests."""
 
     @abstractmethod
-    def fit(self, runs: pd.DataFrame) -> Self:
-        """Fit runs with columns `inputs` and loss (nats/token)."""
+    def log_loss(self, w_Bk: np.ndarray, *x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """ln(L / L0) (B, n) and its Jacobian (B, n, k) at centred log inputs, each (n,) or (B, n)."""
+
+    @abstractmethod
+    def bounds(self, points: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Lower and upper bounds (..., k) of the working parameters, given the points of one arm, (..., n)."""
+
+    @abstractmethod
+    def starts(self, points: Any, lowest: float) -> np.ndarray:
+        """Starts (S, k) for the points of one arm; `lowest` is the lowest L / L0 of all arms."""
+
+    @abstractmethod
+    def natural(self, w: np.ndarray) -> np.ndarray:
+        """Parameters in the units of `units` from working ones, (..., k) to (..., k)."""
+
+    @abstractmethod
+    def allocate(self, w: np.ndarray, log_c: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Centred log inputs of lowest loss at centred log compute: (B, k), (m,) or (B, m) to (B, m) each."""
+
+    @abstractmethod
+    def invert(self, w: np.ndarray, y: np.ndarray) -> np.ndarray:
+        """Centred log compute of best loss y = ln(L / L0): (B, k), (m,) or (B, m) to (B, m); inf where never."""
+
+    @abstractmethod
+    def log_multiplier(self, w: np.ndarray, reference: np.ndarray) -> np.ndarray:
+        """ln kappa, where the best loss of w at C is that of `reference` at kappa C; both share all but `rescaled`."""
+
+    @abstractmethod
+    def constraint(self, parameter: str, value: float) -> tuple[np.ndarray, float, str]:
+        """c, c0 and a pivot such that `parameter` = value where c'w = c0, to be solved for the pivot."""
+
+    def to_working(self, parameter: str, value: float) -> float:
+        """The working value of a `shareable` parameter."""
+        return float(value / np.exp(self.log_l0_)) if parameter == "E" else value
+
+    def check_runs(self, frame: pd.DataFrame) -> None:  # noqa: B027 (most laws need nothing more)
+        """Raise a ValueError where the runs lack what this law in particular needs."""
+
+    def doubts(self) -> list[str]:
+        """What is doubtful about a fit of this law in particular, as parts of a sentence."""
+        return []
+
+    def derive(self, natural: np.ndarray) -> np.ndarray:
+        """What `derived` names, (..., d), from parameters in their units (..., k)."""
+        return np.empty((*natural.shape[:-1], 0))
+
+    def curvature(self, w_Bk: np.ndarray, q_Bn: np.ndarray, *x: np.ndarray) -> np.ndarray:
+        """sum_i q_i d² ln L_i (B, k, k); by differences of the Jacobian unless a law knows better."""
+        return objective.numeric_curvature(self.log_loss, w_Bk, q_Bn, *x)
+
+    def centers(self, logs: list[np.ndarray]) -> list[float]:
+        """Where log inputs count from."""
+        return [float(values.mean()) for values in logs]
+
+    def points(self, x: tuple[np.ndarray, ...], y: np.ndarray) -> Any:
+        """The points of one arm as `sums` wants them."""
+        return Points(x, y)
+
+    def sums(self, points: Any, weight: np.ndarray, w: np.ndarray, delta: float, members: np.ndarray) -> Any:
+        """Huber sum, gradient and Hessian of one arm (see `objective.derivatives`)."""
+        return objective.derivatives(self.log_loss, self.curvature, points, weight, w, delta, members)
+
+    def log_c0(self) -> float:
+        """ln of the compute that centred log compute counts from: C0, or 6 N0 D0."""
+        return self.center_[0] if self.inputs == ("compute",) else float(np.log(6) + self.center_[0] + self.center_[1])
+
+    # ---- fitting ------------------------------------------------------------------------------------------------
+
+    def fit(self, runs: pd.DataFrame, share: Share | None = None) -> Self:
+        """Minimise over many starts, annealing the Huber threshold, with exact Newton steps.
+
+        Args:
+            runs: rows with `inputs` and loss (nats/token), and arm where there are several. For a law in compute give
+                `frontier(runs)`.
+            share: parameters with one value for several arms: {"E": "all"}, or {"alpha": ["lstm", "modern"]}. With
+                {"E": "all", "alpha": "all", "beta": "all"} arms differ in their efficiency in size and in data, as in
+                arXiv 2602.07712; with "rescaled" in one compute multiplier only: the best loss of an arm at C is that
+                of the first arm at kappa C, all else shared. `summary` then gives kappa.
+
+        Raises:
+            ValueError: a column is missing, a value is not positive, or the design can not tell the terms apart.
+            ConvergenceError: no start came to rest, and not because the minimum is a flat valley.
+        """
+        frame = check_design(self, runs)
+        self.arms_ = list(pd.unique(frame["arm"]))
+        self.runs_, self.share = frame, share if isinstance(share, str) else dict(share or {})
+        logs = [np.log(frame[c].to_numpy(float)) for c in self.inputs]
+        log_loss = np.log(frame["loss"].to_numpy(float))
+        self.center_, self.log_l0_ = self.centers(logs), float(log_loss.mean())
+        fixed = {p: self.to_working(p, v) for p, v in self.fixed.items()}
+        self.sharing_ = Sharing.of(
+            self.arms_, self.parameters, self.shareable, self.rescaled, self.tied, fixed, share, self.name
+        )
+        arm = frame["arm"].to_numpy()
+        self.n_free_ = self.sharing_.n_free
+        self.rows_ = [np.flatnonzero(arm == a) for a in self.arms_]
+        x = [values - center for values, center in zip(logs, self.center_, strict=True)]
+        self.x_, self.y_ = tuple(x), log_loss - self.log_l0_
+        self.points_ = [self.points(tuple(v[r] for v in x), self.y_[r]) for r in self.rows_]
+        identifiability.check_enough(self)
+        self.lower_, self.upper_ = self.joint_bounds(self.points_)
+        self.huber_sum_ = self.sum_over(self.points_)
+        found = best_minimum(self)
+        self.theta_ = found.theta
+        self.diagnostics_ = identifiability.diagnostics(self, found)
+        self._tabulate(found.at_bound)
+        said = identifiability.doubts(self)
+        if self.diagnostics_["gradient_norm"] > CONVERGED and not identifiability.is_flat(self):
+            raise ConvergenceError(
+                f"None of {self.diagnostics_['n_starts']} starts of {self.name} came to rest (smallest relative offset "
+                f"{self.diagnostics_['gradient_norm']:.1e}); look at the runs for a loss that rises with compute, size "
+                "or data."
+            )
+        if said:
+            warnings.warn(f"{self.name}: {'; '.join(said)}.", NotIdentified, stacklevel=2)
+        return self
+
+    def joint_bounds(self, points: list[Any]) -> tuple[np.ndarray, np.ndarray]:
+        """Bounds of theta, (P,), or (B, P) where members have outcomes of their own."""
+        each = [self.bounds(p) for p in points]
+        return self.sharing_.bounds(*(np.stack([pair[i] for pair in each], -2) for i in (0, 1)))
+
+    def sum_over(self, points: list[Any], weight_Bn: np.ndarray | None = None) -> HuberSum:
+        """What is minimised, for the points of each arm."""
+        s = self.sharing_
+        return HuberSum(self.sums, points, s.map_akP, s.offset_ak, self.rows_, weight_Bn)
+
+    def refit(self, weight_Bn: np.ndarray | None = None, y_Bn: np.ndarray | None = None) -> np.ndarray:
+        """Free parameters (B, P) refitted to resamples of the rows of `runs_`, from the estimate.
+
+        Args:
+            weight_Bn: how often each row counts in each resample.
+            y_Bn: other log losses (nats/token) of the rows.
+        """
+        self._fitted()
+        points = self.points_
+        if y_Bn is not None:
+            y = y_Bn - self.log_l0_
+            points = [objective.with_outcomes(p, y[:, r]) for p, r in zip(points, self.rows_, strict=True)]
+        return refitted(self, points, weight_Bn, len(y_Bn) if weight_Bn is None else len(weight_Bn))  # type: ignore[arg-type]
+
+    # ---- how sure -----------------------------------------------------------------------------------------------
+
+    def quantities(self, a: int, theta: np.ndarray) -> np.ndarray:
+        """Parameters, derived quantities and, for rescaled arms, kappa (..., m) of arm number a."""
+        w = self.sharing_.working(theta, a)
+        natural = self.natural(w)
+        parts = [natural, self.derive(natural)]
+        if self.sharing_.is_rescaled:
+            parts.append(np.exp(self.log_multiplier(w, self.sharing_.working(theta, 0)))[..., None])
+        return np.concatenate(parts, -1)
+
+    @property
+    def quantity_names(self) -> list[str]:
+        return [*self.parameters, *self.derived, *(["kappa"] if self.sharing_.is_rescaled else [])]
+
+    def slopes(self, a: int) -> np.ndarray:
+        """d quantities / d theta (m, P) at the estimate, by central differences (exact enough for an error bar)."""
+        h = 1e-6 * np.maximum(1.0, np.abs(self.theta_))
+        above, below = (self.quantities(a, self.theta_ + s * np.diag(h)) for s in (1, -1))
+        return ((above - below) / (2 * h[:, None])).T
+
+    def _tabulate(self, at_bound: np.ndarray) -> None:
+        s, names, k = self.sharing_, self.quantity_names, len(self.parameters)
+        values = np.stack([self.quantities(a, self.theta_) for a in range(len(self.arms_))])
+        self.params_ = pd.DataFrame(
+            values[:, :k], index=pd.Index(self.arms_, name="arm"), columns=list(self.parameters)
+        )
+        self.covariance_ = identifiability.covariance(self, at_bound)
+        parts = []
+        for a, arm in enumerate(self.arms_):
+            D = self.slopes(a)
+            with np.errstate(invalid="ignore"):
+                stderr = np.sqrt(np.maximum(np.einsum("mp,pq,mq->m", D, self.covariance_, D), 0.0))
+            held = [bool(c >= 0 and at_bound[c]) for c in s.column_ak[a]]
+            rests = (np.abs(D[:, at_bound]) > 0).any(1) if at_bound.any() else np.zeros(len(D), bool)
+            bound = np.concatenate([held, rests[k:]])
+            shared = [s.is_shared(a, j) for j in range(k)] + [False] * (len(names) - k)
+            parts.append(
+                pd.DataFrame(
+                    {
+                        "arm": arm,
+                        "parameter": names,
+                        "estimate": values[a],
+                        "stderr": np.where(bound, np.nan, stderr),
+                        "shared": shared,
+                        "at_bound": bound,
+                    }
+                )
+            )
+        self.summary = pd.concat(parts, ignore_index=True)
+
+    def profile(self, parameter: str, arm: str | None = None, n_grid: int = 41, level: float = 0.95) -> pd.DataFrame:
+        """The least objective with one parameter, or derived quantity, held at each of a grid of values.
+
+        Returns:
+            [arm, parameter, value, objective, statistic, threshold, estimate], for a profile plot: values whose
+            statistic is at most the threshold are inside the interval of that level (see `profiles`).
+        """
+        return profiles.profile(self, parameter, self._arm(arm), n_grid, level)
 
     def intervals(
-        self, method: str = "pairs", cluster: str | None = None, level: float = 0.95, n: int = 4000, seed: int = 42
+        self,
+        method: str = "pairs",
+        cluster: str | None = None,
+        level: float = 0.95,
+        n: int = 4000,
+        seed: int = 42,
     ) -> pd.DataFrame:
-        """[parameter, estimate, stderr, low, high, ...] by resampling, for laws that are fitted to single runs."""
-        raise ValueError(
-            f"{self.name} is fitted to a frontier: its intervals come from resampling seeds, by the gains."
-        )
+        """[arm, parameter, estimate, stderr, low, high, method, level, n_resamples]: see `analysis.intervals`."""
+        self._fitted()
+        return intervals(self, method, cluster, level, n, seed)
 
-    @abstractmethod
-    def predict(self, *args: Any, **kwargs: Any) -> np.ndarray:
-        """Loss in nats/token at values of `inputs`."""
+    @property
+    def aic(self) -> float:
+        """Akaike's criterion in log loss: see `analysis.likelihood` for what it means under Huber's function."""
+        return likelihood.criteria(self)["aic"]
 
-    @abstractmethod
-    def compute_for(self, loss: Any) -> np.ndarray:
+    @property
+    def aicc(self) -> float:
+        """Akaike's criterion for few points (Hurvich and Tsai 1989)."""
+        return likelihood.criteria(self)["aicc"]
+
+    @property
+    def bic(self) -> float:
+        """Schwarz's criterion."""
+        return likelihood.criteria(self)["bic"]
+
+    # ---- using a fit --------------------------------------------------------------------------------------------
+
+    def predict(self, *inputs: Any, arm: str | None = None, theta: np.ndarray | None = None) -> np.ndarray:
+        """Loss in nats/token at values of `inputs`; with resampled `theta` (B, P) the result is (B, ...)."""
+        w = self._w(arm, theta)
+        values = np.broadcast_arrays(*(np.asarray(v, float) for v in inputs))
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            x = [np.log(v).ravel() - c for v, c in zip(values, self.center_, strict=True)]
+            y = self.log_loss(np.atleast_2d(w), *x)[0]
+            return np.exp(y + self.log_l0_).reshape((*w.shape[:-1], *values[0].shape))
+
+    def best_loss(self, compute: Any, arm: str | None = None, theta: np.ndarray | None = None) -> np.ndarray:
+        """Loss in nats/token of the best allocation at compute in FLOP; (B, ...) with resampled `theta`."""
+        w, at = self._w(arm, theta), np.asarray(compute, float)
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            y = self._best(np.atleast_2d(w), np.log(at).ravel() - self.log_c0())
+        return np.exp(y + self.log_l0_).reshape((*w.shape[:-1], *at.shape))
+
+    def compute_for(self, loss: Any, arm: str | None = None, theta: np.ndarray | None = None) -> np.ndarray:
         """The least compute in FLOP that reaches a loss in nats/token; infinite where none does."""
+        w, at = self._w(arm, theta), np.asarray(loss, float)
+        with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+            x = self.invert(np.atleast_2d(w), np.log(at).ravel() - self.log_l0_)
+            return np.exp(x + self.log_c0()).reshape((*w.shape[:-1], *at.shape))
 
-    @abstractmethod
-    def frontier(self, compute: Any) -> pd.DataFrame:
-        """[compute, loss, ...]: the best loss at each compute in FLOP, and how it is reached."""
+    def compute_for_each(self, loss_B: np.ndarray, arm: str | None, theta_BP: np.ndarray) -> np.ndarray:
+        """Compute (B,) in FLOP at which each resampled law reaches its own loss."""
+        with np.errstate(over="ignore", divide="ignore", invalid="ignore"):  # beyond 1e308 FLOP is as good as never
+            x = self.invert(self._w(arm, theta_BP), (np.log(loss_B) - self.log_l0_)[:, None])
+            return np.exp(x[:, 0] + self.log_c0())
+
+    def frontier(self, compute: Any, arm: str | None = None) -> pd.DataFrame:
+        """[compute, *inputs, loss]: the best loss at each compute in FLOP, and how it is reached."""
+        w, at = self._w(arm, None), np.atleast_1d(np.asarray(compute, float))
+        x = self.allocate(w[None], np.log(at) - self.log_c0())
+        table = {"compute": at} | {
+            c: np.exp(v[0] + center) for c, v, center in zip(self.inputs, x, self.center_, strict=True)
+        }
+        return pd.DataFrame(table | {"compute": at, "loss": self.best_loss(at, arm)})
+
+    def parameters_of(self, arm: str | None, theta_BP: np.ndarray) -> np.ndarray:
+        """Resampled parameters (B, k) of one arm, in the order and units of `parameters` and `units`."""
+        return self.natural(self._w(arm, theta_BP))
+
+    def _best(self, w: np.ndarray, log_c: np.ndarray) -> np.ndarray:
+        return self.log_loss(w, *self.allocate(w, log_c))[0]
 
     def _fitted(self) -> None:
-        if not hasattr(self, "params_"):
+        if not hasattr(self, "theta_"):
             raise ValueError(f"Fit {self.name} to runs before asking it for numbers.")
+
+    def _arm(self, arm: str | None) -> int:
+        """Number of an arm, which need not be named where there is one."""
+        self._fitted()
+        if arm is None and len(self.arms_) == 1:
+            return 0
+        if arm not in self.arms_:
+            raise ValueError(f"{arm!r} is not an arm of this fit; the arms are {', '.join(map(str, self.arms_))}.")
+        return self.arms_.index(arm)
+
+    def _w(self, arm: str | None, theta: np.ndarray | None) -> np.ndarray:
+        a = self._arm(arm)
+        return self.sharing_.working(self.theta_ if theta is None else theta, a)

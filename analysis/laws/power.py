@@ -1,10 +1,16 @@
 """How does the loss of the best configuration fall with compute?  L(C) = E + A C^-alpha."""
 
+from collections.abc import Mapping
+
 import numpy as np
+import pandas as pd
 
 from algoprogress.analysis.laws.law import LossLaw
+from algoprogress.analysis.objective import Points
 
 START_FRACTIONS = (0.0, 0.2, 0.4, 0.6, 0.8, 0.9, 0.97)  # of the lowest loss: starts for E, dense where the curve bends
+EXPONENTS = (1e-4, 5.0)  # hold any law of learning
+SPAN = 50.0  # the term may be exp(±50) of the mean loss at the mean compute
 
 
 class PowerLaw(LossLaw):
@@ -18,38 +24,68 @@ class PowerLaw(LossLaw):
     parameters = ("E", "A", "alpha")
     units = ("nats/token", "nats/token FLOP^alpha", "")
     shareable = ("E", "alpha")
+    rescaled = ("A",)
+    logarithmic = ("A",)
+    coefficients = ("A",)
 
-    def log_loss(self, w_nk: np.ndarray, x_n: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        E, b, alpha = np.moveaxis(w_nk, -1, 0)
-        reducible = np.exp(np.clip(b - alpha * x_n, -500, 500))
-        loss = E + reducible
-        jacobian = np.stack([1 / loss, reducible / loss, -x_n * reducible / loss], -1)
-        return np.log(loss), jacobian
+    @classmethod
+    def formula(cls, parameters: Mapping[str, float], *inputs: np.ndarray) -> np.ndarray:
+        return parameters["E"] + parameters["A"] * inputs[0] ** -parameters["alpha"]
 
-    def bounds(self, y_n: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        lowest = np.exp(y_n).min(-1)
+    @classmethod
+    def example(cls) -> tuple[pd.DataFrame, dict[str, float]]:
+        return pd.DataFrame({"compute": np.geomspace(1e11, 1e15, 9)}), {"E": 1.7, "A": 400.0, "alpha": 0.21}
+
+    def log_loss(self, w_Bk: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:  # type: ignore[override]
+        E, b, alpha = (w_Bk[:, j, None] for j in range(3))
+        reducible = np.exp(b - alpha * x)
+        inverse = 1 / (E + reducible)
+        share = reducible * inverse
+        return -np.log(inverse), np.stack([np.broadcast_to(inverse, share.shape), share, -x * share], -1)
+
+    def curvature(self, w_Bk: np.ndarray, q_Bn: np.ndarray, *x: np.ndarray) -> np.ndarray:
+        """sum_i q_i (s_i z_i z_i' - J_i J_i'), z = (0, 1, -x) and s the reducible share of the loss."""
+        _, J = self.log_loss(w_Bk, x[0])
+        found = -np.swapaxes(J * q_Bn[:, :, None], 1, 2) @ J
+        share = q_Bn * J[:, :, 1]
+        found[:, 1, 1] += share.sum(1)
+        found[:, 1, 2] -= (share * x[0]).sum(1)
+        found[:, 2, 1] = found[:, 1, 2]
+        found[:, 2, 2] += (share * x[0] ** 2).sum(1)
+        return found
+
+    def bounds(self, points: Points) -> tuple[np.ndarray, np.ndarray]:
+        lowest = np.exp(points.y).min(-1)
         none = np.zeros_like(lowest)
-        lower = np.stack(
-            [none, none - 50, none + 1e-4], -1
-        )  # exp(±50) nats and alpha 1e-4 to 5 hold any law of learning
-        upper = np.stack([lowest * (1 - 1e-9), none + 50, none + 5], -1)
-        return lower, upper
+        lower = np.stack([none, none - SPAN, none + EXPONENTS[0]], -1)
+        return lower, np.stack([lowest * (1 - 1e-9), none + SPAN, none + EXPONENTS[1]], -1)
 
-    def starts(self, x_n: np.ndarray, y_n: np.ndarray, lowest: float) -> np.ndarray:
-        E = np.array(START_FRACTIONS if "E" not in self.fixed else [self.fixed["E"] / lowest]) * lowest
-        reducible = np.log(np.maximum(np.exp(y_n) - E[:, None], 1e-9))
-        spread = ((x_n - x_n.mean()) ** 2).sum()
-        slope = (reducible * (x_n - x_n.mean())).sum(1) / max(spread, 1e-12)
+    def starts(self, points: Points, lowest: float) -> np.ndarray:
+        x, y = points.x[0], points.y
+        fixed = self.fixed.get("E")
+        E = lowest * np.array(START_FRACTIONS) if fixed is None else np.array([self.to_working("E", fixed)])
+        reducible = np.log(np.maximum(np.exp(y) - E[:, None], 1e-9))
+        spread = ((x - x.mean()) ** 2).sum()
+        slope = (reducible * (x - x.mean())).sum(1) / max(spread, 1e-12)
         alpha = np.clip(-slope, 1e-3, 4.0)
-        return np.stack([E, reducible.mean(1) + alpha * x_n.mean(), alpha], 1)
+        return np.stack([E, reducible.mean(1) + alpha * x.mean(), alpha], 1)
 
-    def natural(self, w_k: np.ndarray, log_c0: float) -> np.ndarray:
-        E, b, alpha = np.moveaxis(w_k, -1, 0)
-        return np.stack([E, np.exp(b + alpha * log_c0), alpha], -1)
+    def natural(self, w: np.ndarray) -> np.ndarray:
+        E, b, alpha = np.moveaxis(w, -1, 0)
+        return np.stack([E * np.exp(self.log_l0_), np.exp(b + alpha * self.center_[0] + self.log_l0_), alpha], -1)
 
-    def invert(self, w_k: np.ndarray, log_loss: np.ndarray) -> np.ndarray:
-        E, b, alpha = np.moveaxis(w_k, -1, 0)
-        reducible = np.exp(log_loss) - E[..., None]
+    def constraint(self, parameter: str, value: float) -> tuple[np.ndarray, float, str]:
+        if parameter == "A":
+            return np.array([0.0, 1.0, self.center_[0]]), float(np.log(value) - self.log_l0_), "A"
+        c = np.array([p == parameter for p in self.parameters], float)
+        return c, self.to_working(parameter, value), parameter
+
+    def invert(self, w: np.ndarray, y: np.ndarray) -> np.ndarray:
+        E, b, alpha = (w[:, j, None] for j in range(3))
+        reducible = np.exp(y) - E
         with np.errstate(invalid="ignore", divide="ignore"):
-            x = (b[..., None] - np.log(reducible)) / alpha[..., None]
+            x = (b - np.log(reducible)) / alpha
         return np.where(reducible > 0, x, np.inf)  # at or below E: no compute is enough
+
+    def log_multiplier(self, w: np.ndarray, reference: np.ndarray) -> np.ndarray:
+        return (reference[..., 1] - w[..., 1]) / w[..., 2]

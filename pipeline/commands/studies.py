@@ -67,7 +67,10 @@ def submit(
     executor: ExecutorOption = "ray",
     slots: Annotated[int | None, typer.Option(min=1, help="Runs at once; default: all cores.")] = None,
     address: Annotated[
-        str, typer.Option(help="local: an own Ray on this machine; auto or host:port: a running one.")
+        str,
+        typer.Option(
+            help="local: an own Ray on this machine; auto or host:port: a running one; http://head:8265: a job there."
+        ),
     ] = "local",
     gpus_per_run: Annotated[float, typer.Option(min=0, help="Share of a GPU for each run; 0: train on CPUs.")] = 0.0,
     max_hours: Annotated[
@@ -75,10 +78,11 @@ def submit(
     ] = None,
     time_limit: Annotated[float | None, typer.Option(help="Stop a run after so many seconds.")] = None,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Train again what has failed before.")] = False,
+    detach: Annotated[bool, typer.Option("--detach", help="With http://: queue the job and return.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Train every run of a study that the store does not hold. Safe to interrupt and to repeat."""
-    from algoprogress.pipeline import executors
+    from algoprogress.pipeline import executors, jobs
     from algoprogress.pipeline import submit as submitting
     from algoprogress.pipeline.plan import plan as make_plan
     from algoprogress.pipeline.progress import progress
@@ -90,6 +94,11 @@ def submit(
             raise ValueError(f"{option} is a number above 0, not {value}")
     if time_limit is not None and executor == "inline":
         raise ValueError("--time-limit needs workers that can be stopped: use --executor process or ray")
+    if jobs.is_job_address(address):
+        asked = {"--slots": slots, "--gpus-per-run": gpus_per_run or None, "--max-hours": max_hours,
+                 "--time-limit": time_limit, "--retry-failed": retry_failed or None}  # fmt: skip
+        raise typer.Exit(jobs.submit_job(address, study, open_store(store).url, jobs.words(asked), follow=not detach))
+    jobs.check_version()
     found, there = find_study(study), open_store(store)
     there.writable()
     if max_hours is not None:

@@ -4,9 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from algoprogress.analysis import NotIdentified, laws
-from algoprogress.analysis.fit import huber
-from algoprogress.analysis.loghuber import ANNEAL, Points, derivatives, log_loss, minimise
+from algoprogress.analysis import Law, NotIdentified, laws
+from algoprogress.analysis.fit import minimise
+from algoprogress.analysis.loghuber import Points, derivatives, log_loss
+from algoprogress.analysis.objective import huber
 from algoprogress.analysis.seeding import random_starts, starts
 from algoprogress.analysis.warnings import FewSeeds
 
@@ -43,16 +44,25 @@ def points_of(runs: pd.DataFrame) -> Points:
     return Points.of(x - x.mean(), z - z.mean(), y)
 
 
+FIRST = np.zeros(1, int)
+
+
+def restarted(law: Law, n: int, seed: int) -> float:
+    """The lowest objective that n random starts lead to."""
+    start = random_starts(law.points_[0], n, seed)
+    return minimise(law.huber_sum_, start, law.lower_, law.upper_, len(law.y_), law.huber).objective_B.min()
+
+
 class TestSolver:
     def test_gradient_and_hessian_are_the_derivatives(self):
         points = points_of(simulated(0.02))
         weight = np.random.default_rng(1).integers(0, 3, (1, 60)).astype(float)
         theta = np.array([[1.4, -1.0, -1.2, 0.3, 0.4]])
-        _, gradient, H = derivatives(points, weight, theta, 0.05)
+        _, gradient, H = derivatives(points, weight, theta, 0.05, FIRST)
         for k in range(5):
             step = np.zeros(5)
             step[k] = 1e-5
-            above, below = (derivatives(points, weight, theta + s * step, 0.05) for s in (1, -1))
+            above, below = (derivatives(points, weight, theta + s * step, 0.05, FIRST) for s in (1, -1))
             np.testing.assert_allclose(gradient[0, k], (above[0] - below[0])[0] / 2e-5, rtol=1e-6)
             np.testing.assert_allclose(H[0, k], (above[1] - below[1])[0] / 2e-5, rtol=1e-5, atol=1e-6)
 
@@ -60,22 +70,13 @@ class TestSolver:
         points, theta = points_of(simulated(0.02)), np.array([[1.4, -1.0, -1.2, 0.3, 0.4]])
         weight = np.arange(60.0)[None]
         rho, _ = huber(log_loss(theta, points.x, points.z)[0] - points.y, 0.01)
-        assert derivatives(points, weight, theta, 0.01)[0][0] == pytest.approx((weight * rho).sum(), rel=1e-12)
-
-    def test_a_resample_by_weights_is_a_fit_to_repeated_rows(self):
-        runs = simulated(0.01)
-        times = np.random.default_rng(2).multinomial(60, np.full(60, 1 / 60))
-        law = laws["chinchilla"]().fit(runs)
-        theta = law.refit(times[None].astype(float))[0]
-        again = laws["chinchilla"]().fit(runs.loc[np.repeat(runs.index, times)])
-        assert law._natural(theta)[[0, 3, 4]] == pytest.approx(again._natural(again.theta_)[[0, 3, 4]], rel=1e-6)
+        assert derivatives(points, weight, theta, 0.01, FIRST)[0][0] == pytest.approx((weight * rho).sum(), rel=1e-12)
 
     @pytest.mark.parametrize("delta", [np.inf, 1e-2, 1e-3])
     def test_no_random_start_finds_a_lower_objective(self, delta):
         runs = simulated(0.02, seed=3)
         law = laws["chinchilla"](huber=delta).fit(runs)
-        found = minimise(law.points_, random_starts(law.points_, 60, seed=1), law.huber, anneal=ANNEAL)
-        assert found.objective_B.min() >= law.diagnostics_["objective"] * (1 - 1e-9)
+        assert restarted(law, 60, seed=1) >= law.diagnostics_["objective"] * (1 - 1e-9)
 
     def test_without_an_interior_minimum_the_starts_are_random(self):
         rising = simulated().assign(loss=lambda t: 1 + 0.1 * np.log(t["n_params"]) + 0.1 * np.log(t["tokens"]))
@@ -89,6 +90,24 @@ class TestFit:
         law = laws["chinchilla"]().fit(simulated())
         assert law.params_.loc["all"].to_dict() == pytest.approx(TRUE, rel=1e-5)
         assert law.a_opt_ == pytest.approx(0.28 / 0.62, rel=1e-6)
+
+    def test_arms_that_differ_in_the_efficiency_of_size_and_data_are_told_apart(self):
+        """The law of arXiv 2602.07712: E and the exponents shared, a factor on N and one on D for each arm."""
+        change = {"A": 400.0 * 2.0**-0.34, "B": 410.0 * 0.7**-0.28}
+        runs = pd.concat([simulated(seed=0).assign(arm="old"), simulated(seed=1, **change).assign(arm="new")])
+        law = laws["chinchilla"]().fit(runs, share={"E": "all", "alpha": "all", "beta": "all"})
+        assert law.n_free_ == 7
+        assert law.params_.loc["old"].to_dict() == pytest.approx(TRUE, rel=1e-5)
+        assert law.params_.loc["new"].to_dict() == pytest.approx(TRUE | change, rel=1e-5)
+
+    def test_noisy_joint_fits_reach_what_random_starts_reach(self):
+        parts = [simulated(0.01, seed=s, A=A).assign(arm=f"{A}") for s, A in enumerate((300.0, 400.0, 600.0))]
+        for share in ({"E": "all"}, {"E": "all", "alpha": "all", "beta": "all"}, "rescaled"):
+            law = laws["chinchilla"]().fit(pd.concat(parts), share=share)
+            rng = np.random.default_rng(0)
+            start = law.theta_ + 0.3 * rng.standard_normal((40, law.n_free_))
+            other = minimise(law.huber_sum_, start, law.lower_, law.upper_, 180, law.huber)
+            assert other.objective_B.min() >= law.diagnostics_["objective"] * (1 - 1e-9)
 
     def test_one_shared_exponent_is_recovered(self):
         law = laws["chinchilla_shared"]().fit(simulated(beta=0.34))
@@ -134,11 +153,6 @@ class TestRefusals:
         with pytest.raises(ValueError, match="20 runs at 4 pairs"):
             laws["chinchilla"]().fit(pd.concat([simulated(n=4)] * 5))
 
-    @pytest.mark.parametrize("column", ["n_params", "tokens"])
-    def test_one_size_or_one_amount_of_data(self, column):
-        with pytest.raises(ValueError, match=f"All runs have one {column}"):
-            laws["chinchilla"]().fit(simulated().assign(**{column: 1e9}))
-
     def test_one_ratio_of_data_to_size(self):
         with pytest.raises(ValueError, match="one ratio of tokens to n_params"):
             laws["chinchilla"]().fit(simulated().assign(tokens=lambda t: 20 * t["n_params"]))
@@ -148,23 +162,9 @@ class TestRefusals:
         with pytest.warns(NotIdentified, match="2 values of n_params"):
             laws["chinchilla"]().fit(runs)
 
-    @pytest.mark.parametrize("bad", [np.nan, np.inf, 0.0, -1.0])
-    @pytest.mark.parametrize("column", ["n_params", "tokens", "loss"])
-    def test_values_that_are_not_positive_numbers(self, column, bad):
-        runs = simulated()
-        runs.loc[3, column] = bad
-        with pytest.raises(ValueError, match=f"1 of 60 runs have a {column} that is not a positive number"):
-            laws["chinchilla"]().fit(runs)
-
-    def test_a_missing_column_and_several_arms(self):
-        with pytest.raises(ValueError, match="needs a column tokens"):
-            laws["chinchilla"]().fit(simulated().drop(columns="tokens"))
-        with pytest.raises(ValueError, match="one arm at a time"):
-            laws["chinchilla"]().fit(simulated().assign(arm=["a", "b"] * 30))
-
     def test_intervals_want_a_known_method_and_cluster(self):
         law = laws["chinchilla"]().fit(simulated(0.01).assign(lab=["x", "y", "z"] * 20))
-        with pytest.raises(ValueError, match="pairs or cluster"):
+        with pytest.raises(ValueError, match="one of pairs, cluster, wild-cluster"):
             law.intervals(method="magic")
         with pytest.raises(ValueError, match="Name a column"):
             law.intervals(method="cluster")
@@ -223,5 +223,4 @@ class TestPublishedRuns:
     def test_no_random_restart_beats_it(self, published, expected, n):
         for name in ("chinchilla_epoch_240", "gemstones_slim_chinchilla_d0.0001", "porian_rw_tuned_short_const"):
             law = laws["chinchilla"](huber=expected.loc[name, "delta"]).fit(published.data_set(name))
-            found = minimise(law.points_, random_starts(law.points_, n, seed=5), law.huber)
-            assert found.objective_B.min() >= law.diagnostics_["objective"] * (1 - 1e-9)
+            assert restarted(law, n, seed=5) >= law.diagnostics_["objective"] * (1 - 1e-9)

@@ -1,0 +1,23 @@
+"""What do the runs look like?  Functions of tidy data and an `ax`; they draw and compute no statistics."""
+
+from algoprogress.analysis.figures.fits import fit_with_band
+from algoprogress.analysis.figures.gains import gain_versus_compute, slope_forest
+from algoprogress.analysis.figures.isoflop import isoflop_curves
+from algoprogress.analysis.figures.losses import loss_versus_compute, training_curves
+from algoprogress.analysis.figures.multiverse import multiverse_plot
+from algoprogress.analysis.figures.profile import profile_plot
+from algoprogress.analysis.figures.style import draw, new_axes, save
+
+__all__ = [
+    "draw",
+    "fit_with_band",
+    "gain_versus_compute",
+    "isoflop_curves",
+    "loss_versus_compute",
+    "multiverse_plot",
+    "new_axes",
+    "profile_plot",
+    "save",
+    "slope_forest",
+    "training_curves",
+]

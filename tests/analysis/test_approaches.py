@@ -1,0 +1,178 @@
+"""Approaches 1, 2 and 3 recover a known allocation and reproduce published exponents."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from algoprogress.analysis import compute_equivalent_gain
+from algoprogress.analysis.approaches import COLUMNS, approach1, approach2, approach3, approaches
+from algoprogress.analysis.envelope import envelope
+from algoprogress.analysis.isoflop import isoflop, isoflop_frontier
+from algoprogress.analysis.overtraining import fit_overtraining
+
+E, A, B, ALPHA, BETA = 1.69, 406.4, 410.7, 0.34, 0.28  # Hoffmann et al. 2022, table A3
+BEST = BETA / (ALPHA + BETA)
+
+
+def loss(N, D):
+    return E + A * N**-ALPHA + B * D**-BETA
+
+
+def grid(noise: float = 0.0) -> pd.DataFrame:
+    """Sizes a factor 1.5 apart, each on many numbers of tokens."""
+    N, D = (g.ravel() for g in np.meshgrid(1e7 * 1.5 ** np.arange(16), np.geomspace(1e8, 3e11, 40)))
+    drawn = noise * np.random.default_rng(0).standard_normal(len(N))
+    return pd.DataFrame({"n_params": N, "tokens": D, "compute": 6 * N * D, "loss": loss(N, D) + drawn})
+
+
+def isoflop_runs(noise: float = 0.0) -> pd.DataFrame:
+    rng, rows = np.random.default_rng(1), []
+    for C in np.geomspace(1e18, 1e21, 7):
+        N = 0.1 * (C / 6) ** 0.5 * np.geomspace(1 / 12, 3, 12)
+        rows.append(pd.DataFrame({"compute": C, "n_params": N, "tokens": C / 6 / N, "loss": loss(N, C / 6 / N)}))
+    runs = pd.concat(rows, ignore_index=True)
+    return runs.assign(loss=runs["loss"] + noise * rng.standard_normal(len(runs)))
+
+
+def test_approach_1_recovers_the_allocation_from_final_losses():
+    found = approach1(grid(), n_resamples=200).iloc[0]
+    assert found["a"] == pytest.approx(BEST, abs=0.015)
+    assert found["a_low"] < BEST < found["a_high"]
+    assert found["a"] + found["b"] == pytest.approx(1, abs=0.01)
+
+
+def test_approach_1_reads_training_curves():
+    runs = grid()
+    longest = runs.loc[runs.groupby("n_params")["tokens"].idxmax()].assign(run_id=lambda t: t.index.astype(str))
+    rows = runs.merge(longest[["n_params", "run_id"]], on="n_params")[["run_id", "compute", "loss"]]
+    by_curves = approach1(longest, rows, at_compute=1e20, n_resamples=0).iloc[0]
+    by_runs = approach1(runs, at_compute=1e20, n_resamples=0).iloc[0]
+    assert by_curves["a"] == pytest.approx(by_runs["a"], rel=1e-9)
+    assert by_curves["n_params"] == pytest.approx(by_runs["n_params"], rel=1e-9)
+    with pytest.raises(ValueError, match="Curves need run_id, compute and loss"):
+        approach1(longest.drop(columns="run_id"), rows)
+
+
+def test_the_ends_of_an_envelope_are_no_minima():
+    found = envelope(grid(), n_resamples=0)
+    by_edge = found.table.groupby("at_edge")["n_params"].agg(["min", "max"])
+    assert by_edge.loc["", "min"] > 1e7
+    assert by_edge.loc["", "max"] < 1e7 * 1.5**15
+
+
+def test_an_envelope_of_two_sizes_is_refused():
+    runs = grid()
+    with pytest.raises(ValueError, match="2 sizes have a curve"):
+        envelope(runs[runs["n_params"] < 2e7])
+
+
+@pytest.mark.parametrize(("estimator", "within"), [("parabola", 0.02), ("akima", 0.005), ("surface", 1e-4)])
+def test_approach_2_recovers_the_allocation(estimator, within):
+    found = approach2(isoflop_runs(), estimator, n_resamples=20).iloc[0]
+    assert found["a"] == pytest.approx(BEST, abs=within)
+    assert found["law"] == f"isoFLOP {estimator}"
+
+
+def test_approach_3_recovers_the_allocation():
+    found = approach3(isoflop_runs(noise=0.003), n_resamples=200).iloc[0]
+    assert found["a_low"] < BEST < found["a_high"]
+    assert (found["b_low"], found["b_high"]) == pytest.approx((1 - found["a_high"], 1 - found["a_low"]))
+    assert found["n_params"] * found["tokens"] * 6 == pytest.approx(found["compute"])
+
+
+def test_the_three_stand_side_by_side_in_one_table():
+    table = approaches(isoflop_runs(noise=0.003), at_compute=1e22, n_resamples=50)
+    assert list(table.columns) == COLUMNS
+    assert table["approach"].tolist() == ["1", "2", "2", "2", "3"]
+    told = table[table["approach"] != "1"]
+    assert (told["compute"] == 1e22).all()
+    for name in ("a", "b", "n_params", "tokens"):
+        assert (told[f"{name}_low"] <= told[name]).all()
+        assert (told[name] <= told[f"{name}_high"]).all()
+
+
+def test_an_approach_that_the_runs_do_not_allow_says_why():
+    runs = isoflop_runs()
+    alone = runs[runs["compute"] == runs["compute"].min()]
+    table = approaches(alone, n_resamples=20).set_index("law")
+    assert "an envelope needs 3" in table.loc["envelope", "note"]
+    assert "needs two budgets" in table.loc["isoFLOP parabola", "note"]
+    assert "1 budgets can not tell" in table.loc["isoFLOP surface", "note"]
+    assert table[["a", "a_low"]].drop(index="chinchilla").isna().all(axis=None)
+
+
+# ---- published ------------------------------------------------------------------------------------------------------
+
+RECIPES = ["hparams", "warmup", "decay", "param_count", "val"]
+AS_PORIAN = {"estimator": "akima", "noise": 0.002, "resolution": 1 / 3, "window": np.inf}  # noise: between their seeds
+
+
+@pytest.fixture(scope="module")
+def porian(published):
+    """(published exponents, runs of each recipe)."""
+    runs = published.read("porian_isoflop_refinedweb.csv").rename(columns={"flops": "compute"})
+    return published.read("porian_published_exponents.csv"), dict(iter(runs.groupby(RECIPES)))
+
+
+def test_the_exponents_of_porian_et_al_come_out_by_their_method(porian):
+    rows, runs = porian
+    for row in rows.itertuples():
+        own = runs[tuple(getattr(row, c) for c in RECIPES)]
+        fit = isoflop(
+            own, "akima", noise=0.002, resolution=1 / 3, window=np.inf
+        )  # noise between seeds: as they measured it
+        found = fit.exponents.iloc[0]
+        assert found["exponent"] == pytest.approx(row.n_exponent_weighted_median, abs=0.002)
+        assert found["low"] <= row.ci_lo + 0.003
+        assert found["high"] >= row.ci_hi - 0.003
+
+
+def test_each_correction_of_porian_et_al_lowers_the_exponent(porian):
+    _, runs = porian
+    steps = [
+        ("base", "long", "kaplan", "kaplan", "train"),
+        ("base", "long", "kaplan", "standard", "val"),
+        ("base", "short", "kaplan", "standard", "val"),
+        ("base", "short", "chinchilla", "standard", "val"),
+        ("tuned", "short", "const", "standard", "val"),
+    ]
+    found = [isoflop(runs[s], **AS_PORIAN).exponents["exponent"][0] for s in steps]
+    assert found == pytest.approx([0.835, 0.707, 0.602, 0.572, 0.497], abs=0.0025)
+
+
+def test_the_gain_between_isoflop_minima_is_as_published_data_has_it(porian):
+    _, runs = porian
+    arms = {"kaplan": ("base", "long", "kaplan"), "tuned": ("tuned", "short", "const")}
+    minima = isoflop_frontier(pd.concat([runs[(*key, "standard", "val")].assign(arm=arm) for arm, key in arms.items()]))
+    gains = {1.25e16: 7.8, 1e17: 3.0, 4e17: 1.8, 1.6e18: 1.3, 1.28e19: 1.0}
+    found = compute_equivalent_gain(minima, "kaplan", at_compute=list(gains), method="interpolated", n_resamples=0)
+    assert list(found["ceg"]) == pytest.approx(list(gains.values()), rel=0.02, abs=0.05)
+
+
+def test_the_approaches_agree_on_the_points_of_hoffmann_et_al(published):
+    runs = published.hoffmann().rename(columns={"flops": "compute"})
+    budgets = [6e18, 1e19, 3e19, 6e19, 1e20, 3e20, 6e20, 1e21, 3e21]
+    by_two = [approach2(runs, e, n_resamples=0, budgets=budgets)["a"][0] for e in ("parabola", "akima", "surface")]
+    assert by_two == pytest.approx([0.5, 0.5, 0.5], abs=0.025)  # .49 in their table 2
+    assert approach3(runs, n_resamples=0)["a"][0] == pytest.approx(0.5139, abs=1e-4)
+
+
+def test_the_extrapolation_errors_of_gadre_et_al_come_out_to_the_printed_digits(published):
+    runs = published.read("gadre_rpj.csv").assign(loss=lambda t: t["loss_c4_val"])
+    small = runs[runs["n_params"] < 1e9]
+    fitted = small[(small["tok_mult"] == 20) | ((small["n_params"] < 2e7) & (small["tok_mult"] == 320))]
+    assert len(fitted) == 5
+    law = fit_overtraining(fitted)
+    far = {}
+    for n_params, M in ((1.4e9, 640), (6.9e9, 20)):
+        run = runs[(np.log(runs["n_params"] / n_params).abs() < 0.05) & (runs["tok_mult"] == M)].iloc[0]
+        far[M] = abs(float(law.predict(run["n_params"], run["tokens"])) / run["loss"] - 1)
+    assert f"{far[640]:.4%} {far[20]:.4%}" == "0.7103% 0.7320%"
+
+
+def test_the_over_training_law_is_recovered():
+    N, D = (g.ravel() for g in np.meshgrid(np.geomspace(1e7, 1e9, 4), np.geomspace(1e9, 1e11, 4)))
+    C, M = 6 * N * D, D / N
+    runs = pd.DataFrame({"n_params": N, "tokens": D, "loss": 1.5 + (30 * M**0.15 + 50 * M**-0.15) * C**-0.15})
+    law = fit_overtraining(runs)
+    assert (law.E, law.a, law.b, law.eta) == pytest.approx((1.5, 30, 50, 0.15), rel=1e-6)

@@ -1,0 +1,225 @@
+"""The cluster files are what Ray's schema, KubeRay's resource and Slurm's commands accept."""
+
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+CLUSTERS = [ROOT / "ray_cluster.yaml", ROOT / "deploy" / "onprem.yaml"]
+
+# Fields of the RayJob resource of KubeRay, ray.io/v1, as of August 2026 (those of a pod are Kubernetes' own)
+RAYJOB = {
+    "activeDeadlineSeconds",
+    "backoffLimit",
+    "clusterSelector",
+    "deletionStrategy",
+    "entrypoint",
+    "entrypointNumCpus",
+    "entrypointNumGpus",
+    "entrypointResources",
+    "jobId",
+    "managedBy",
+    "metadata",
+    "preRunningDeadlineSeconds",
+    "rayClusterSpec",
+    "runtimeEnvYAML",
+    "shutdownAfterJobFinishes",
+    "submissionMode",
+    "submitterConfig",
+    "submitterPodTemplate",
+    "suspend",
+    "ttlSecondsAfterFinished",
+}
+RAYCLUSTER = {
+    "authOptions",
+    "autoscalerOptions",
+    "enableInTreeAutoscaling",
+    "gcsFaultToleranceOptions",
+    "headGroupSpec",
+    "headServiceAnnotations",
+    "historyServerOptions",
+    "managedBy",
+    "networkPolicy",
+    "rayVersion",
+    "suspend",
+    "tlsOptions",
+    "upgradeStrategy",
+    "workerGroupSpecs",
+}
+HEAD = {
+    "enableIngress",
+    "headService",
+    "ingressOptions",
+    "labels",
+    "rayStartParams",
+    "resources",
+    "serviceType",
+    "template",
+}
+WORKERS = {
+    "groupName",
+    "idleTimeoutSeconds",
+    "labels",
+    "maxReplicas",
+    "minReplicas",
+    "numOfHosts",
+    "priority",
+    "rayStartParams",
+    "replicas",
+    "resources",
+    "scaleStrategy",
+    "suspend",
+    "template",
+}
+
+
+def validated(config: dict) -> dict:
+    # private to Ray, and pinned with it: the public `ray up` validates only on its way to a cloud
+    from ray.autoscaler._private.util import prepare_config, validate_config
+
+    prepared = prepare_config(config)
+    validate_config(prepared)
+    return prepared
+
+
+@pytest.mark.parametrize("file", CLUSTERS, ids=lambda p: p.name)
+class TestClusterFiles:
+    def test_passes_rays_validation_and_places_no_run_on_the_head(self, file):
+        config = validated(yaml.safe_load(file.read_text()))
+        if config["provider"]["type"] == "local":
+            assert any("--num-cpus=0" in line for line in config["head_start_ray_commands"])
+        else:
+            assert config["available_node_types"][config["head_node_type"]]["resources"]["CPU"] == 0
+
+    def test_a_misspelt_key_would_be_caught(self, file):
+        config = yaml.safe_load(file.read_text())
+        config["max_wokers"] = config.pop("max_workers")
+        with pytest.raises(Exception, match="max_wokers"):
+            validated(config)
+
+    def test_the_dashboard_is_not_reachable_from_outside_and_every_connection_needs_a_token(self, file):
+        commands = yaml.safe_load(file.read_text())
+        lines = commands["head_start_ray_commands"] + commands["worker_start_ray_commands"]
+        starts = [line for line in lines if "ray start" in line]
+        assert len(starts) == 2
+        assert all("RAY_AUTH_MODE=token" in line for line in starts)
+        assert "--dashboard-host=127.0.0.1" in starts[0]
+        assert "~/.ray/auth_token" in commands["file_mounts"]
+
+    def test_each_node_installs_the_checkout_that_is_copied_to_it(self, file):
+        config = yaml.safe_load(file.read_text())
+        assert config["file_mounts"]["~/algoprogress"] == "."
+        assert any("pip install" in line and "-e" in line for line in config["setup_commands"])
+        assert {".git", ".venv", "results/data"} <= set(config["rsync_exclude"])
+
+
+class TestKubeRay:
+    @pytest.fixture
+    def job(self) -> dict:
+        return yaml.safe_load((ROOT / "deploy" / "kuberay.yaml").read_text())
+
+    def test_has_no_field_that_the_resource_does_not_know(self, job):
+        cluster = job["spec"]["rayClusterSpec"]
+        assert job["apiVersion"] == "ray.io/v1"
+        assert set(job["spec"]) <= RAYJOB
+        assert set(cluster) <= RAYCLUSTER
+        assert set(cluster["headGroupSpec"]) <= HEAD
+        for group in cluster["workerGroupSpecs"]:
+            assert set(group) <= WORKERS
+            assert group["minReplicas"] <= group["replicas"] <= group["maxReplicas"]
+
+    def test_needs_a_token_and_runs_nothing_on_the_head(self, job):
+        cluster = job["spec"]["rayClusterSpec"]
+        assert cluster["authOptions"] == {"mode": "token"}
+        assert cluster["headGroupSpec"]["rayStartParams"]["num-cpus"] == "0"
+
+    def test_its_ray_is_within_the_pinned_range(self, job):
+        import tomllib
+
+        from packaging.requirements import Requirement
+
+        lines = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+        ray = next(r for r in map(Requirement, lines) if r.name == "ray")
+        assert job["spec"]["rayClusterSpec"]["rayVersion"] in ray.specifier
+
+    def test_its_command_is_one_that_submit_takes(self, job):
+        words = job["spec"]["entrypoint"].split()
+        assert words[:2] == ["algoprogress", "submit"]
+        done = subprocess.run([sys.executable, "-m", "algoprogress.pipeline.cli", "submit", "--help"],
+                              capture_output=True, text=True, check=True)  # fmt: skip
+        assert all(word in done.stdout for word in words if word.startswith("--"))
+
+
+class TestSlurm:
+    script = ROOT / "deploy" / "slurm.sh"
+
+    def test_is_valid_bash_and_asks_for_what_it_uses(self):
+        subprocess.run(["bash", "-n", self.script], check=True)
+        text = self.script.read_text()
+        for wanted in ("--nodes", "--ntasks-per-node=1", "--cpus-per-task", "--gpus-per-node", "--signal=B:TERM"):
+            assert f"#SBATCH {wanted}" in text
+
+    @pytest.mark.parametrize(("words", "said"), [((), "usage: sbatch"), (("smoke",), "set it to a folder")])
+    def test_says_what_is_missing(self, words, said):
+        environment = {k: v for k, v in os.environ.items() if k != "ALGOPROGRESS_STORE"}
+        done = subprocess.run([self.script, *words], capture_output=True, text=True, env=environment, check=False)
+        assert done.returncode != 0
+        assert said in done.stderr
+
+    @pytest.mark.slow
+    def test_trains_a_study_on_an_allocation_of_this_machine(self, tmp_path, small_study_file):
+        """With stand-ins for Slurm's own two commands; Ray, the study and the store are real."""
+        from algoprogress.results import Store
+
+        tools = tmp_path / "tools"
+        tools.mkdir()
+        for name, body in {
+            "scontrol": 'echo "$(hostname)"',
+            "srun": 'while [[ $1 == -* ]]; do [[ $1 == -w ]] && shift; shift; done; exec "$@"',
+            "hostname": '[[ ${1:-} == -I ]] && echo "127.0.0.1 " || echo here',
+        }.items():
+            file = tools / name
+            file.write_text(f"#!/usr/bin/env bash\n{body}\n")
+            file.chmod(file.stat().st_mode | stat.S_IXUSR)
+        environment = os.environ | {
+            "PATH": f"{tools}:{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "SLURM_JOB_NODELIST": "here", "SLURM_JOB_ID": str(os.getpid()), "SLURM_CPUS_PER_TASK": "2",
+            "SLURM_GPUS_ON_NODE": "0", "ALGOPROGRESS_STORE": str(tmp_path / "runs"),
+            "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_TMPDIR": "/tmp",
+            "ALGOPROGRESS_CACHE": str(tmp_path / "cache"),
+        }  # fmt: skip
+        done = subprocess.run([self.script, small_study_file], capture_output=True, text=True, env=environment,
+                              cwd=ROOT, timeout=300, check=False)  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        assert len(Store(str(tmp_path / "runs")).runs()) == 2
+
+
+@pytest.fixture
+def small_study_file(tmp_path: Path) -> Path:
+    words = tmp_path / "words.txt"
+    words.write_text("<|endoftext|>".join(f"{k} small words for a small study " * 40 for k in range(200)))
+    file = tmp_path / "small.yaml"
+    file.write_text(
+        textwrap.dedent(f"""
+        name: small
+        question: Does the batch script train it?
+        baseline: lstm
+        common:
+          data: {{corpus: {words}, context: 32}}
+          batch_tokens: 256
+          learning_rate: 0.02
+          evaluation: {{tokens: 1024}}
+        arms:
+          lstm: {{architecture: {{name: lstm, width: 16}}, compute: [2.0e+8]}}
+          modern: {{architecture: {{preset: modern, width: 16, n_layers: 1}}, compute: [2.0e+8]}}
+        """)
+    )
+    return file
