@@ -112,14 +112,17 @@ def largest_error(found: Kernels) -> float:
     turns = torch.stack([angles.cos(), angles.sin()], -1)
     targets = torch.randint(V, (B * T,), generator=generator)
     linear, rms, layer = nn.Linear(D, 50), nn.RMSNorm(D, eps=1e-6), nn.LayerNorm(D)
+    lstm = nn.LSTM(D, 12, 2, batch_first=True)
     with torch.no_grad():
-        for parameter in (*linear.parameters(), *rms.parameters(), *layer.parameters()):
+        for parameter in (*lstm.parameters(), *linear.parameters(), *rms.parameters(), *layer.parameters()):
             parameter.copy_(normal(*parameter.shape))
     cases = [
         (lambda m, x: ops.attention(x, H, None), None, normal(B, T, 3 * D)),
         (lambda m, x: ops.attention(x, H, turns.to(x.dtype)), None, normal(B, T, 3 * D)),
         (lambda m, x: ops.linear(m, x), linear, normal(B, T, D)),
         (lambda m, x: ops.linear(m, x[..., :D].contiguous(), x[..., D:].contiguous()), linear, normal(B, T, D + 50)),
+        (lambda m, x: ops.lstm(m, x, None)[0], lstm, normal(B, T, D)),
+        (lambda m, x: torch.cat(ops.lstm(m, x, None)[1]), lstm, normal(B, T, D)),
         (lambda m, x: ops.norm(m, x), rms, normal(B, T, D)),
         (lambda m, x: ops.norm(m, x), layer, normal(B, T, D)),
         (lambda m, x: ops.swiglu(x), None, 3 * normal(B, T, 2 * D)),

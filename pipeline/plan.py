@@ -188,7 +188,9 @@ class Calibration:
     def _load(self) -> None:
         import torch
 
-        machine = f"{_cpu()} torch {torch.__version__}"
+        from algoprogress.pipeline.kernels import kernels
+
+        machine = f"{_cpu()} torch {torch.__version__} kernels {kernels()[1]}"
         self._path = cache_root() / "calibration" / f"{hashlib.sha256(machine.encode()).hexdigest()[:12]}.json"
         if self._path.exists():
             try:
@@ -221,10 +223,9 @@ def _shape(spec: RunSpec) -> str:
 def _measure(spec: RunSpec) -> float:
     """Median seconds of a step, of a run cut to a few steps of the same shape on the same tokens."""
     from algoprogress.ablations.spec import Evaluation
-    from algoprogress.pipeline.device import prepare
+    from algoprogress.pipeline.policy import choose
     from algoprogress.pipeline.trainer import train
 
-    prepare("cpu")
     tokens = open_tokens(spec.data.corpus, spec.data.corpus_sha256, spec.data.tokenizer)
     steps = WARM_STEPS + TIMED_STEPS
     short = spec.model_copy(
@@ -234,7 +235,7 @@ def _measure(spec: RunSpec) -> float:
         }
     )
     begun = time.perf_counter()
-    curve = train(short, tokens).curve
+    curve = train(short, tokens, policy=choose("cpu", spec.dtype)).curve
     seconds = curve.wall_seconds.diff().iloc[WARM_STEPS:] / curve.step.diff().iloc[WARM_STEPS:]
     return statistics.median(seconds) if len(seconds) else (time.perf_counter() - begun) / steps
 

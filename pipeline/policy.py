@@ -12,12 +12,13 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from algoprogress.pipeline.corpora.cache import cache_root, exclusive, read_json, write_json
+from algoprogress.pipeline.device import prepare
 
 if TYPE_CHECKING:
     import torch
@@ -36,7 +37,7 @@ class Policy:
     """What is used for one device and dtype.
 
     Attributes:
-        matmul: library of the float32 products of torch: mkl, onednn or cublas.
+        matmul: library of the float32 products of torch: mkl, onednn or cublas; None: whatever torch takes.
         attention: torch's own: `fused` kernel or `products`; the compiled kernels, where they apply, come first.
         kernels: name of the compiled kernels; None where plain torch does their work.
         linear: the compiled kernels do the linear layers too.
@@ -44,12 +45,16 @@ class Policy:
         torch_compile: the model goes through torch.compile, which makes its own kernels.
     """
 
-    matmul: str = "mkl"
+    matmul: str | None = None
     attention: Attention = "fused"
     kernels: str | None = None
     linear: bool = False
     peak: float | None = None
     torch_compile: bool = False
+
+    def compiling(self) -> Policy:
+        """The same with torch.compile, which makes kernels of its own."""
+        return replace(self, torch_compile=True, kernels=None, linear=False)
 
     @contextlib.contextmanager
     def active(self) -> Iterator[None]:
@@ -65,7 +70,7 @@ class Policy:
         """The columns of a record that say how it was computed."""
         return {
             "matmul": self.matmul,
-            "attention": "compiled" if self.kernels else self.attention,
+            "attention": "inductor" if self.torch_compile else "compiled" if self.kernels else self.attention,
             "kernels": self.kernels,
             "torch_compile": self.torch_compile,
             "gemm_flop_per_second": self.peak,
@@ -78,6 +83,7 @@ def choose(device: str, dtype: str = "float32", n_threads: int = 1) -> Policy:
     """The policy of this machine for a device and dtype, measured in about a second when it is asked for first."""
     import torch
 
+    prepare(device)
     where = torch.device(device)
     key = hashlib.sha256(json.dumps([FORMAT, _machine(where), dtype, n_threads]).encode()).hexdigest()[:16]
     path = cache_root() / "policy" / f"{key}.json"
@@ -102,7 +108,7 @@ def best_dtype(device: str = "cpu") -> str:
 
 
 @contextlib.contextmanager
-def library(name: str) -> Iterator[None]:
+def library(name: str | None) -> Iterator[None]:
     """The library of float32 products on a CPU inside the block; torch's own unless it is onednn.
 
     torch has no switch for it, but hands products to oneDNN when less precision is allowed. oneDNN then takes bfloat16

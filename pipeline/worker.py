@@ -9,7 +9,7 @@ import contextlib
 import os
 import traceback
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -119,7 +119,6 @@ def _work(task: Task, on_progress: Callable[[dict[str, Any]], None] | None) -> O
 def _train(task: Task, beat: Callable[[dict[str, Any]], None]) -> Any:
     from algoprogress.ablations.spec import RunSpec
     from algoprogress.pipeline.data import open_tokens
-    from algoprogress.pipeline.device import prepare
     from algoprogress.pipeline.policy import choose
     from algoprogress.pipeline.trainer import train
 
@@ -128,7 +127,7 @@ def _train(task: Task, beat: Callable[[dict[str, Any]], None]) -> Any:
         raise ValueError(
             f"the spec sent as {task.run_id} is {spec.run_id} here: driver and worker have different versions"
         )
-    prepare(task.device)
+    policy = choose(task.device, spec.dtype, task.n_threads)
     tokens = open_tokens(spec.data.corpus, spec.data.corpus_sha256, spec.data.tokenizer)
     return train(
         spec,
@@ -138,7 +137,7 @@ def _train(task: Task, beat: Callable[[dict[str, Any]], None]) -> Any:
         on_progress=beat,
         checkpoint_path=_checkpoint(task),
         checkpoint_seconds=task.checkpoint_seconds,
-        policy=replace(choose(task.device, spec.dtype, task.n_threads), torch_compile=task.torch_compile),
+        policy=policy.compiling() if task.torch_compile else policy,
     )
 
 

@@ -54,7 +54,7 @@ def _run(
     }
     science = (sorted(config.items()), tokens, learning_rate)
     record = {
-        "schema_version": 1,
+        "schema_version": 2,
         "run_id": _hex(science, seed),
         "configuration_id": _hex(science),
         "spec": spec,
@@ -80,6 +80,12 @@ def _run(
         "wall_seconds": 3.5,
         "tokens_per_second": tokens / 3.5,
         "flop_per_second": compute / 3.5,
+        "gemm_flop_per_second": 9e10,
+        "gemm_fraction": compute / 3.5 / 9e10,
+        "matmul": "mkl",
+        "attention": "compiled",
+        "kernels": "0123456789ab",
+        "torch_compile": False,
         "peak_memory_bytes": 400_000_000,
         "device": "cpu",
         "n_threads": 1,

@@ -87,6 +87,17 @@ def linear(module: nn.Linear, x: Tensor, residual: Tensor | None = None, dropout
     return y if residual is None else residual + y
 
 
+def lstm(
+    module: nn.LSTM, x_BTD: Tensor, state: tuple[Tensor, Tensor] | None
+) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    """module(x, state)."""
+    dropout = module.dropout if module.training else 0.0
+    plain = type(module) is nn.LSTM and module.batch_first and not (module.bidirectional or module.proj_size or dropout)
+    if plain and chosen().linear and (kernels := kernels_for(x_BTD.contiguous(), *(module.parameters()))):
+        return kernels.lstm(module, x_BTD, state)
+    return module(x_BTD, state)  # type: ignore[no-any-return]
+
+
 def rotate(x_BTHK: Tensor, turns_T1K: Tensor) -> Tensor:
     """Neighbouring pairs as complex numbers, turned: one product instead of six real ones."""
     pairs = torch.view_as_complex(x_BTHK.unflatten(-1, (-1, 2)))

@@ -2,8 +2,6 @@
 
 #include "vectors.h"
 
-static inline vec sigmoid(vec x) { return 1.0f / (1.0f + exp_of(-x)); }
-
 /* y_NF = silu(h[:, :F]) h[:, F:] */
 void swiglu_forward(const float *h, long N, long F, float *y) {
     for (long n = 0; n < N; n++, h += 2 * F, y += F) EACH(i, F) {

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 SOURCES = sorted(Path(__file__).parent.glob("*.[ch]"))
@@ -20,6 +20,8 @@ SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "linear_backward_input": (ctypes.c_int, [POINTER] * 2 + [LONG] * 3 + [POINTER]),
     "linear_backward_weight": (ctypes.c_int, [POINTER] * 2 + [LONG] * 3 + [POINTER]),
     "column_sums": (None, [POINTER] + [LONG] * 2 + [POINTER]),
+    "lstm_forward": (ctypes.c_int, [POINTER] * 3 + [LONG] * 3 + [POINTER] * 3),
+    "lstm_backward": (ctypes.c_int, [POINTER] * 5 + [LONG] * 3 + [POINTER] * 3),
     "attention_forward": (ctypes.c_int, [POINTER] * 2 + [LONG] * 4 + [POINTER] * 2),
     "attention_backward": (ctypes.c_int, [POINTER] * 4 + [LONG] * 4 + [POINTER]),
     "rmsnorm_forward": (None, [POINTER] * 2 + [LONG] * 2 + [FLOAT] + [POINTER] * 2),
@@ -58,6 +60,19 @@ class Kernels:
 
     def linear(self, x: Tensor, weight: Tensor, bias: Tensor | None, residual: Tensor | None) -> Tensor:
         return _Linear.apply(self, x, weight, bias, residual)  # type: ignore[no-any-return]
+
+    def lstm(self, module: nn.LSTM, x_BTD: Tensor, state: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Any]:
+        """module(x, state), layer by layer."""
+        if state is None:
+            zeros = x_BTD.new_zeros(module.num_layers, x_BTD.shape[0], module.hidden_size)
+            state = (zeros, zeros)
+        x_TBD, last = x_BTD.transpose(0, 1).contiguous(), []
+        for weights, h0, c0 in zip(module.all_weights, *state, strict=True):
+            input_weight, weight, input_bias, bias = weights
+            gates = self.linear(x_TBD, input_weight, input_bias + bias, None)
+            x_TBD, h, c = _LSTM.apply(self, gates, weight, h0.contiguous(), c0.contiguous())
+            last.append((h, c))
+        return x_TBD.transpose(0, 1), tuple(torch.stack(s) for s in zip(*last, strict=True))
 
     def attention(self, qkv_BTD: Tensor, n_heads: int, turns_TK2: Tensor | None) -> Tensor:
         return _Attention.apply(self, qkv_BTD, turns_TK2, n_heads)  # type: ignore[no-any-return]
@@ -110,6 +125,33 @@ class _Linear(torch.autograd.Function):
             dbias = dy.new_empty(ctx.shape[-1])
             ctx.kernels("column_sums", plain, ctx.shape[0], ctx.shape[-1], dbias)
         return None, dx, dweight, dbias, dy if to_residual else None
+
+
+class _LSTM(torch.autograd.Function):
+    """The recurrence of one layer, given the part of its gates that comes from the inputs, which is overwritten."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, kernels: Kernels, gates: Tensor, weight: Tensor, h0: Tensor, c0: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        T, B, D = gates.shape[0], *h0.shape
+        ctx.kernels, ctx.shape = kernels, (T, B, D)
+        cells, y = gates.new_empty(T, B, D), gates.new_empty(T, B, D)
+        kernels("lstm_forward", weight, h0, c0, T, B, D, gates, cells, y)
+        ctx.save_for_backward(weight, h0, c0, gates, cells, y)
+        return y, y[-1].clone(), cells[-1].clone()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, dy: Tensor, dh: Tensor, dc: Tensor) -> tuple[Tensor | None, ...]:
+        weight, h0, c0, gates, cells, y = ctx.saved_tensors
+        T, B, D = ctx.shape
+        dgates, dh, dc = torch.empty_like(gates), dh.clone(), dc.clone()
+        ctx.kernels("lstm_backward", dy.contiguous(), weight, gates, cells, c0, T, B, D, dgates, dh, dc)
+        before = torch.cat([h0[None], y[:-1]])
+        dweight = torch.empty_like(weight)
+        ctx.kernels("linear_backward_weight", dgates, before, T * B, D, 4 * D, dweight)
+        return None, dgates, dweight, dh, dc
 
 
 class _Attention(torch.autograd.Function):

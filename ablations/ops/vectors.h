@@ -63,6 +63,8 @@ static inline vec exp_of(vec x) {
     return p * (vec)((__builtin_convertvector(n, veci) + 127) << 23);
 }
 
+static inline vec sigmoid(vec x) { return 1.0f / (1.0f + exp_of(-x)); }
+
 /* The first n < W floats at p, and nothing beyond them; the rest is zero */
 static inline vec load_part(const float *p, long n) {
     float x[W] = {0};

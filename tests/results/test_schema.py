@@ -82,6 +82,16 @@ def test_numpy_numbers_are_stored_as_numbers(store, make_run):
     assert (stored["n_params"], stored["loss"], stored["peak_memory_bytes"]) == (1234, 2.5, 7)
 
 
+def test_a_record_from_before_the_peak_was_measured_lacks_only_what_was_not_known(make_run):
+    record, _ = make_run()
+    new = {"gemm_flop_per_second", "gemm_fraction", "matmul", "attention", "kernels", "torch_compile"}
+    old = {key: value for key, value in record.items() if key not in new} | {"schema_version": 1}
+    today = upgrade(old)
+    assert faults(today) == []
+    assert {key for key, value in today.items() if value != record[key]} == new
+    assert all(today[key] is None for key in new)
+
+
 def test_an_old_record_passes_through_every_version():
     upgrades = {
         1: lambda record: {**record, "compute": record["flop"]},
@@ -93,12 +103,12 @@ def test_an_old_record_passes_through_every_version():
 
 
 def test_a_record_from_the_future_is_refused_and_left_alone(filled, make_run, monkeypatch):
-    monkeypatch.setattr("algoprogress.results.runfile.SCHEMA_VERSION", 2)
-    monkeypatch.setattr("algoprogress.results.record.SCHEMA_VERSION", 2)
-    future, curve = make_run(width=99, schema_version=2)
+    monkeypatch.setattr("algoprogress.results.runfile.SCHEMA_VERSION", 3)
+    monkeypatch.setattr("algoprogress.results.record.SCHEMA_VERSION", 3)
+    future, curve = make_run(width=99, schema_version=3)
     filled.publish(future, curve)
     monkeypatch.undo()
-    with pytest.warns(match="schema version 2, and this package reads up to 1; install the version"):
+    with pytest.warns(match="schema version 3, and this package reads up to 2; install the version"):
         assert future["run_id"] not in set(filled.runs()["run_id"])
 
 
