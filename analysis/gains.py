@@ -1,38 +1,25 @@
 """How much more compute would the baseline need?  CEG(C) = C_baseline(L_arm(C)) / C, by points and by law."""
 
-import warnings
 from collections.abc import Callable, Sequence
 from typing import Literal
 
 import numpy as np
 import pandas as pd
 
-from algoprogress.analysis.formatting import flop_text
-from algoprogress.analysis.interpolation import MARGIN, Interpolant
-from algoprogress.analysis.joint import JointFit, Share, fit_jointly
-from algoprogress.analysis.laws.law import LossLaw
-from algoprogress.analysis.warnings import Extrapolation, LawsDisagree
+from algoprogress.analysis.agreement import disagreements, warn_disagreement, warn_extrapolated
+from algoprogress.analysis.gain_estimates import Found, Lines, by_law, interpolated
+from algoprogress.analysis.joint import JointFit, fit_jointly
+from algoprogress.analysis.lawfit import Share
+from algoprogress.analysis.laws.base import Law
 
 Method = Literal["interpolated", "law", "both"]
 Reference = Literal["new", "old"]
+METHODS = {"interpolated": ("interpolated",), "law": ("law",), "both": ("interpolated", "law")}
+REFERENCES = ("new", "old")
 COLUMNS = [
-    "arm",
-    "compute",
-    "loss",
-    "ceg",
-    "ceg_low",
-    "ceg_high",
-    "method",
-    "law",
-    "reference",
-    "n_runs",
-    "censored",
-    "note",
+    *("arm", "compute", "loss", "ceg", "ceg_low", "ceg_high"),
+    *("method", "law", "reference", "n_runs", "censored", "note"),
 ]
-FLIP = {"": "", ">": "<", "<": ">"}
-APART = (
-    1.5  # without intervals, two estimates of a gain that differ by more than this factor disagree: a choice of ours
-)
 
 
 class GainResamples(dict):  # type: ignore[type-arg]
@@ -42,11 +29,11 @@ class GainResamples(dict):  # type: ignore[type-arg]
     from one another, because it never changes.
 
     Attributes:
-        keys: [arm, method, compute, loss], one row per row of the gain table.
+        keys: [arm, method, law, compute, loss], one row per row of the gain table.
         log_ceg_BR, log_compute_BR: for each resample, nan where there is none; a censored gain goes on along the end
             segment.
         level: of the intervals.
-        p_equal: arm -> p of the test of equal exponents, made when it is asked for.
+        p_equal: (arm, law) -> p of the test of equal exponents, made when it is asked for.
     """
 
     def __init__(
@@ -55,7 +42,7 @@ class GainResamples(dict):  # type: ignore[type-arg]
         log_ceg_BR: np.ndarray,
         log_compute_BR: np.ndarray,
         level: float,
-        p_equal: Callable[[str], float],
+        p_equal: Callable[[str, str], float],
     ) -> None:
         super().__init__()
         self.keys_, self.log_ceg_BR, self.log_compute_BR = keys, log_ceg_BR, log_compute_BR
@@ -78,24 +65,31 @@ def compute_equivalent_gain(
     level: float = 0.95,
     n_resamples: int = 1000,
     seed: int = 0,
-    law: str | LossLaw = "power",
+    law: str | Law | Sequence[str | Law] = "power",
     share: Share | None = None,
+    cluster: str | None = None,
 ) -> pd.DataFrame:
     """CEG(C) = C_baseline(L_arm(C)) / C at the arm's compute C (reference "new"), or C / C_arm(L_baseline(C)) ("old").
 
     Args:
-        runs: one row per (arm, run) with arm, compute (FLOP), loss (nats/token); see `frontier`.
+        runs: one row per (arm, run) with arm, compute (FLOP), loss (nats/token); see `frontier`. A law in size and data
+            also needs n_params and tokens.
         baseline: the arm that the others are compared with; it has no rows of its own (its gain is 1).
         at_compute: FLOP; by default the rungs of the ladder that the arm was trained at.
         at_loss: nats/token, in place of at_compute: C_baseline(L) / C_arm(L).
         method: "interpolated" (lines in log compute between frontier points), "law", or both, one row each.
-        level: of the intervals, by resampling of seeds (see `bootstrap`).
-        law, share: the law and what its arms share; by default L = E + A C^-alpha with one E.
+        level: of the intervals.
+        n_resamples: of the seeds (see `bootstrap`), or of the runs for a law in size and data; 0 for no intervals.
+        law, share: the law and what its arms share; several laws give a row each. By default L = E + A C^-alpha with
+            one E. A law in size and data, such as "chinchilla", is fitted to all runs of each arm (approach 3 of
+            Hoffmann et al. 2022), and the gain is that between best allocations.
+        cluster: what is resampled for such a law: a column, "compute_bin", or by default configurations.
 
     Returns:
         [arm, compute, loss, ceg, ceg_low, ceg_high, method, law, reference, n_runs, censored, note]. Where the baseline
         never reaches the arm's loss, censored is ">" and ceg the largest gain the runs prove; "<" where the baseline's
-        smallest compute already does better. n_runs counts the runs of the arm and of the baseline.
+        smallest compute already does better. n_runs counts the runs of the arm and of the baseline. Where a law and the
+        interpolated gain differ, the note says so and `LawsDisagree` is warned of.
 
     Example:
         >>> import pandas as pd
@@ -105,18 +99,9 @@ def compute_equivalent_gain(
         >>> gains[["compute", "ceg", "censored"]].round(2).values.tolist()
         [[100000000000.0, 3.16, ''], [1000000000000.0, 1.0, '>']]
     """
-    if at_compute is not None and at_loss is not None:
-        raise ValueError("Give at_compute or at_loss, not both.")
-    for name, value, allowed in (
-        ("method", method, ("interpolated", "law", "both")),
-        ("reference", reference, ("new", "old")),
-    ):
-        if value not in allowed:
-            raise ValueError(f"{name} is one of {', '.join(allowed)}, not {value!r}.")
-    if not 0 < level < 1:
-        raise ValueError(f"level is a share between 0 and 1, not {level}.")
+    _check(at_compute, at_loss, method, reference, level)
     wanted = None if method == "interpolated" else law
-    fit = fit_jointly(runs, baseline, wanted, share, n_resamples, seed, strict=method == "law")
+    fit = fit_jointly(runs, baseline, wanted, share, n_resamples, seed, strict=method == "law", cluster=cluster)
     return gains_of(fit, at_compute, at_loss, method, reference, level)
 
 
@@ -128,226 +113,55 @@ def gains_of(
     reference: Reference = "new",
     level: float = 0.95,
 ) -> pd.DataFrame:
-    """`compute_equivalent_gain` from frontiers and a law that are already fitted."""
+    """`compute_equivalent_gain` from frontiers and laws that are already fitted."""
+    _check(at_compute, at_loss, method, reference, level)
     at = "compute" if at_loss is None else "loss"
     asked = at_loss if at == "loss" else fit.rungs if at_compute is None else at_compute
     targets = np.atleast_1d(np.asarray(asked, float))
-    if not (np.isfinite(targets) & (targets > 0)).all():
+    if targets.ndim != 1 or not (np.isfinite(targets) & (targets > 0)).all():
         raise ValueError(f"at_{at} must be positive numbers, not {asked}.")
-    rows: list[dict] = []
-    ceg_R: list[np.ndarray] = []
-    compute_R: list[np.ndarray] = []
     B = 0 if fit.resamples is None else len(fit.resamples.loss_Bn)
-    lines = _Lines(fit)
-    for arm in fit.arms:
-        if arm == fit.baseline:
-            continue
+    B = max([B, *(len(f.theta_BP) for f in fit.fits if f.theta_BP is not None)])
+    lines = Lines(fit)
+    rows: list[dict] = []
+    found: list[Found] = []
+    for arm in (a for a in fit.arms if a != fit.baseline):
         own = set(fit.points(arm)["rung"])
-        for target in targets:
+        for target in map(float, targets):
             if at == "compute" and at_compute is None and target not in own:
                 continue  # a rung of the ladder that this arm was not trained at
-            for kind in ("interpolated", "law") if method == "both" else (method,):
-                if kind == "interpolated":
-                    row, log_ceg, log_compute = _interpolated(fit, lines, arm, float(target), at, reference, level)
-                else:
-                    row, log_ceg, log_compute = _by_law(fit, arm, float(target), at, reference, level)
-                rows.append(
-                    {"arm": arm, "method": kind, "reference": reference, "n_runs": fit.n_runs(arm, fit.baseline), **row}
-                )
-                ceg_R.append(log_ceg if log_ceg is not None else np.full(B, np.nan))
-                compute_R.append(log_compute if log_compute is not None else np.full(B, np.nan))
-    table = pd.DataFrame(rows, columns=COLUMNS)
-    _warn_extrapolated(table)
-    _warn_disagreement(table)
-    shape = (B, len(rows))
+            common = {"arm": arm, "reference": reference, "_target": target}
+            if "interpolated" in METHODS[method]:
+                found.append(interpolated(fit, lines, arm, target, at, reference, level))
+                rows.append({**common, "method": "interpolated", "n_runs": fit.n_runs(arm, fit.baseline)})
+            for of in fit.fits if "law" in METHODS[method] else ():
+                found.append(by_law(fit, of, arm, target, at, reference, level))
+                rows.append({**common, "method": "law", "n_runs": of.runs_of(arm, fit.baseline)})
+    table = pd.DataFrame(
+        [row | estimate for row, (estimate, _, _) in zip(rows, found, strict=True)], columns=[*COLUMNS, "_target"]
+    )
+    notes = disagreements(table, by_scatter=bool(fit.interval_note))
+    warn_extrapolated(table, 2)
+    warn_disagreement(table, notes, 2)
+    for i, note in notes.items():
+        table.loc[i, "note"] = "; ".join(filter(None, [table.loc[i, "note"], note]))
+    table = table.drop(columns="_target")
+    empty = np.full(B, np.nan)
     table.attrs["resamples"] = GainResamples(
-        table[["arm", "method", "compute", "loss"]].copy(),
-        np.stack(ceg_R, 1) if rows else np.empty(shape),
-        np.stack(compute_R, 1) if rows else np.empty(shape),
+        table[["arm", "method", "law", "compute", "loss"]].copy(),
+        np.stack([empty if g is None else g for _, g, _ in found], 1) if found else np.empty((B, 0)),
+        np.stack([empty if c is None else c for _, _, c in found], 1) if found else np.empty((B, 0)),
         level,
         fit.equal_exponents,
     )
     return table
 
 
-Found = tuple[dict, np.ndarray | None, np.ndarray | None]
-
-
-class _Lines:
-    """Each arm's interpolated frontier, measured and resampled, made once."""
-
-    def __init__(self, fit: JointFit) -> None:
-        self.fit = fit
-        self.again: dict[str, list[Interpolant]] = {}
-
-    def measured(self, arm: str) -> Interpolant:
-        points = self.fit.points(arm)
-        return Interpolant.through(np.log(points["compute"].to_numpy(float)), points["loss"].to_numpy(float))
-
-    def resampled(self, arm: str) -> list[Interpolant]:
-        if arm not in self.again:
-            assert self.fit.resamples is not None
-            self.again[arm] = [Interpolant.through(*b) for b in zip(*self.fit.resamples.of(arm), strict=True)]
-        return self.again[arm]
-
-
-def _interpolated(
-    fit: JointFit, lines: _Lines, arm: str, target: float, at: str, reference: str, level: float
-) -> Found:
-    base, own = lines.measured(fit.baseline), lines.measured(arm)
-    row: dict = {"law": "", "ceg_low": np.nan, "ceg_high": np.nan, "censored": "", "note": ""}
-    if at == "compute":
-        of, whose = (own, arm) if reference == "new" else (base, fit.baseline)
-        if not of.inside(np.log(target)):
-            span = f"{flop_text(np.exp(of.first))} to {flop_text(np.exp(of.last))}"
-            note = f"outside the measured compute of {whose} ({span} FLOP)"
-            return {**row, "compute": target, "loss": np.nan, "ceg": np.nan, "note": note}, None, None
-    log_compute, loss, log_ceg, bound, censored = _gain_between(base, own, target, at, reference)
-    value = bound if censored else log_ceg
-    row |= {
-        "compute": target if at == "compute" else np.exp(log_compute),
-        "loss": loss,
-        "ceg": np.exp(value),
-        "censored": censored,
-    }
-    if np.isnan(value):
-        return {**row, "note": f"neither {arm} nor {fit.baseline} was measured near this loss"}, None, None
-    row["note"] = _censored_note(fit, arm, censored)
-    if fit.resamples is None:
-        return {**row, "note": "; ".join(filter(None, [row["note"], fit.interval_note]))}, None, None
-    pairs = zip(lines.resampled(fit.baseline), lines.resampled(arm), strict=True)
-    again = [_gain_between(b, o, target, at, reference) for b, o in pairs]
-    log_c, _, log_g, bounds, flags = (np.array(x) for x in zip(*again, strict=True))
-    low = np.where(
-        flags == ">", bounds, np.where(flags == "<", -np.inf, log_g)
-    )  # what a censored resample leaves open is
-    high = np.where(flags == "<", bounds, np.where(flags == ">", np.inf, log_g))  # open in the interval too
-    row["ceg_low"], row["ceg_high"] = _interval(low, high, value, level, censored)
-    return row, log_g, log_c
-
-
-def _gain_between(
-    base: Interpolant, own: Interpolant, target: float, at: str, reference: str
-) -> tuple[float, float, float, float, str]:
-    """ln compute, loss, ln CEG (along the end segments if need be), ln of what the points prove, how censored."""
-    if at == "loss":
-        loss = target
-        log_base, flag_base = base.log_c_for(loss)
-        log_own, flag_own = own.log_c_for(loss)
-    elif reference == "new":
-        log_own, flag_own = float(np.log(target)), ""
-        loss = own.loss_at(log_own)
-        log_base, flag_base = base.log_c_for(loss)
-    else:
-        log_base, flag_base = float(np.log(target)), ""
-        loss = base.loss_at(log_base)
-        log_own, flag_own = own.log_c_for(loss)
-    known_base = {"": log_base, ">": base.last, "<": base.first}[flag_base]
-    known_own = {"": log_own, ">": own.last, "<": own.first}[flag_own]
-    log_compute = known_own if reference == "new" else known_base
-    if flag_base and flag_base == flag_own:
-        return log_compute, loss, float("nan"), float("nan"), ""
-    return log_compute, loss, log_base - log_own, known_base - known_own, flag_base or FLIP[flag_own]
-
-
-def _by_law(fit: JointFit, arm: str, target: float, at: str, reference: str, level: float) -> Found:
-    row: dict = {"law": fit.law_name, "ceg_low": np.nan, "ceg_high": np.nan, "censored": "", "note": fit.law_note}
-    nothing = {
-        **row,
-        "compute": target if at == "compute" else np.nan,
-        "loss": target if at == "loss" else np.nan,
-        "ceg": np.nan,
-    }
-    if fit.law is None or arm not in fit.law_arms or fit.baseline not in fit.law_arms:
-        return (
-            {**nothing, "note": fit.law_note or f"{arm} or {fit.baseline} was measured at one compute only: no law"},
-            None,
-            None,
-        )
-    law = fit.law
-
-    def solve(theta: np.ndarray | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        first, second = (arm, fit.baseline) if reference == "new" else (fit.baseline, arm)
-        if at == "loss":
-            loss = np.full(1 if theta is None else len(theta), target)
-            c_first, c_second = (law.compute_for([target], a, theta).reshape(-1) for a in (first, second))
-        else:
-            loss = law.predict([target], first, theta).reshape(-1)
-            c_first = np.full(len(loss), target)
-            c_second = law.compute_for(loss, second) if theta is None else law.compute_for_each(loss, second, theta)
-        ratio = c_second / c_first if reference == "new" else c_first / c_second
-        return c_first, loss, np.log(ratio)
-
-    with np.errstate(divide="ignore", invalid="ignore"):
-        compute, loss, log_ceg = (float(x[0]) for x in solve(None))
-    row |= {"compute": compute, "loss": loss, "ceg": np.exp(log_ceg)}
-    if not np.isfinite(log_ceg):
-        return {**row, "ceg": np.nan, "note": "the law of one arm never reaches this loss"}, None, None
-    own_c, base_c = (compute, compute * row["ceg"]) if reference == "new" else (compute / row["ceg"], compute)
-    row["note"] = "; ".join(filter(None, [_beyond(fit, arm, own_c), _beyond(fit, fit.baseline, base_c)]))
-    if fit.theta_BP is None:
-        return {**row, "note": "; ".join(filter(None, [row["note"], fit.interval_note]))}, None, None
-    with np.errstate(divide="ignore", invalid="ignore"):
-        compute_B, _, log_ceg_B = solve(fit.theta_BP)
-        log_ceg_B = np.where(np.isnan(log_ceg_B), np.inf, log_ceg_B)
-        row["ceg_low"], row["ceg_high"] = _interval(log_ceg_B, log_ceg_B, log_ceg, level)
-        return row, log_ceg_B, np.log(compute_B)
-
-
-def _interval(
-    low_B: np.ndarray, high_B: np.ndarray, value: float, level: float, censored: str = ""
-) -> tuple[float, float]:
-    """Quantiles of resampled ln CEG as gains, around the estimate; open on the side that censoring leaves open."""
-    tail = (1 - level) / 2
-    low = min(float(np.quantile(low_B, tail, method="lower")), value)
-    high = max(float(np.quantile(high_B, 1 - tail, method="higher")), value)
-    return 0.0 if censored == "<" else float(np.exp(low)), float("inf") if censored == ">" else float(np.exp(high))
-
-
-def _censored_note(fit: JointFit, arm: str, censored: str) -> str:
-    if censored == ">":
-        return f"{fit.baseline} does not reach this loss at any compute measured"
-    return f"{fit.baseline} already does better at its smallest compute measured" if censored == "<" else ""
-
-
-def _beyond(fit: JointFit, arm: str, compute: float) -> str:
-    measured = fit.points(arm)["compute"]
-    if measured.min() * np.exp(-MARGIN) <= compute <= measured.max() * np.exp(MARGIN):
-        return ""
-    span = f"{flop_text(measured.min())} to {flop_text(measured.max())}"
-    return f"extrapolated: {arm} at {flop_text(compute)} FLOP, measured from {span}"
-
-
-def _warn_extrapolated(table: pd.DataFrame) -> None:
-    beyond = table[table["note"].str.startswith("extrapolated")]
-    if len(beyond):
-        arms = ", ".join(pd.unique(beyond["arm"]))
-        warnings.warn(
-            f"{len(beyond)} gains by law ({arms}) rest on compute outside the measured range; their notes say which.",
-            Extrapolation,
-            stacklevel=4,
-        )
-
-
-def _warn_disagreement(table: pd.DataFrame) -> None:
-    measured, law = (table[table["method"] == m].reset_index(drop=True) for m in ("interpolated", "law"))
-    if len(measured) != len(law):
-        return
-    apart = []
-    for m, w in zip(measured.itertuples(), law.itertuples(), strict=True):
-        if np.isnan(m.ceg) or np.isnan(w.ceg):
-            continue
-        if np.isnan(m.ceg_low) or np.isnan(w.ceg_low):
-            low, high = (0 if m.censored == "<" else m.ceg / APART), (np.inf if m.censored == ">" else m.ceg * APART)
-            differ = not low <= w.ceg <= high
-        else:
-            differ = m.ceg_low > w.ceg_high or w.ceg_low > m.ceg_high
-        if differ:
-            apart.append(f"{m.arm} at {flop_text(m.compute)} FLOP ({m.censored or '='} {m.ceg:.3g} and {w.ceg:.3g})")
-    if apart:
-        warnings.warn(
-            f"The interpolated gain and the gain by law disagree for {'; '.join(apart)}. Trust the interpolated one "
-            "inside the measured range.",
-            LawsDisagree,
-            stacklevel=4,
-        )
+def _check(at_compute: object, at_loss: object, method: str, reference: str, level: float) -> None:
+    if at_compute is not None and at_loss is not None:
+        raise ValueError("Give at_compute or at_loss, not both.")
+    for name, value, allowed in (("method", method, METHODS), ("reference", reference, REFERENCES)):
+        if value not in allowed:
+            raise ValueError(f"{name} is one of {', '.join(allowed)}, not {value!r}.")
+    if not 0 < level < 1:
+        raise ValueError(f"level is a share between 0 and 1, not {level}.")

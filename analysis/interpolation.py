@@ -11,9 +11,11 @@ MARGIN = np.log(1.1)  # a rung's runs lie within a few percent of its budget: th
 class Interpolant:
     """Piecewise linear loss in ln C through the envelope of the measured points (the best loss so far, never rising).
 
+    Leading axes, if any, are resamples: what is asked of one line is asked of all at once.
+
     Args:
-        log_c: ln of compute in FLOP, one per rung.
-        loss: nats/token.
+        log_c: ln of compute in FLOP (..., rungs), ascending.
+        loss: nats/token (..., rungs).
     """
 
     log_c: np.ndarray
@@ -21,51 +23,58 @@ class Interpolant:
 
     @classmethod
     def through(cls, log_c: np.ndarray, loss: np.ndarray) -> "Interpolant":
-        order = np.argsort(log_c, kind="stable")
-        return cls(np.asarray(log_c, float)[order], np.minimum.accumulate(np.asarray(loss, float)[order]))
+        log_c, loss = np.asarray(log_c, float), np.asarray(loss, float)
+        order = np.argsort(log_c, axis=-1, kind="stable")
+        sorted_loss = np.take_along_axis(loss, order, -1)
+        return cls(np.take_along_axis(log_c, order, -1), np.minimum.accumulate(sorted_loss, -1))
 
     @property
-    def first(self) -> float:
-        return float(self.log_c[0])
+    def first(self) -> np.ndarray:
+        return self.log_c[..., 0]
 
     @property
-    def last(self) -> float:
-        return float(self.log_c[-1])
+    def last(self) -> np.ndarray:
+        return self.log_c[..., -1]
 
-    def inside(self, log_c: float) -> bool:
+    def inside(self, log_c: float) -> np.ndarray:
         """Whether a compute was measured, give or take `MARGIN`."""
-        return self.first - MARGIN <= log_c <= self.last + MARGIN
+        return (self.first - MARGIN <= log_c) & (log_c <= self.last + MARGIN)
 
-    def loss_at(self, log_c: float) -> float:
-        """Loss at ln C; beyond the ends along the end segments."""
-        if len(self.log_c) == 1:
-            return float(self.loss[0])
-        k = int(np.clip(np.searchsorted(self.log_c, log_c), 1, len(self.log_c) - 1))
-        share = (log_c - self.log_c[k - 1]) / max(self.log_c[k] - self.log_c[k - 1], 1e-12)
-        return float(self.loss[k - 1] + share * (self.loss[k] - self.loss[k - 1]))
+    def loss_at(self, log_c: float | np.ndarray) -> np.ndarray:
+        """Loss (...) at ln C; beyond the ends along the end segments."""
+        n = self.loss.shape[-1]
+        if n == 1:
+            return self.loss[..., 0]
+        x = np.asarray(log_c, float)
+        k = np.clip((self.log_c < x[..., None]).sum(-1), 1, n - 1)
+        (c0, c1), (l0, l1) = _ends(self.log_c, k - 1), _ends(self.loss, k - 1)
+        return l0 + (x - c0) / np.maximum(c1 - c0, 1e-12) * (l1 - l0)
 
-    def log_c_for(self, loss: float) -> tuple[float, str]:
+    def log_c_for(self, loss: float | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The smallest ln C that reaches a loss, and "" inside, ">" when even the largest compute does not reach it,
         "<" when the smallest already does better. Beyond the ends the value goes on along the end segment (infinite if
         that is flat); what is known without it is `last` or `first`.
         """
-        reached = np.flatnonzero(self.loss <= loss)
-        if len(self.loss) == 1:
-            near = abs(loss - self.loss[0]) <= 1e-12 * abs(loss)
-            return (self.first, "") if near else (float("inf"), ">") if loss < self.loss[0] else (float("-inf"), "<")
-        if not reached.size:
-            log_c = self._along(len(self.loss) - 2, loss)
-            return log_c, "" if log_c <= self.last + MARGIN else ">"
-        if reached[0] == 0:
-            if loss == self.loss[0]:
-                return self.first, ""
-            log_c = self._along(0, loss)
-            return log_c, "" if log_c >= self.first - MARGIN else "<"
-        return self._along(int(reached[0]) - 1, loss), ""
+        y, n = np.asarray(loss, float), self.loss.shape[-1]
+        if n == 1:
+            only = self.loss[..., 0]
+            near = np.abs(y - only) <= 1e-12 * np.abs(y)
+            beyond, flag = np.where(y < only, np.inf, -np.inf), np.where(y < only, ">", "<")
+            return np.where(near, self.first, beyond)[()], np.where(near, "", flag)[()]
+        reached = self.loss <= y[..., None]
+        which = np.where(reached.any(-1), reached.argmax(-1), n)  # the first point at this loss or below
+        (c0, c1), (l0, l1) = (_ends(a, np.clip(which - 1, 0, n - 2)) for a in (self.log_c, self.loss))
+        drop = l0 - l1
+        with np.errstate(divide="ignore", invalid="ignore"):
+            log_c = np.where(drop > 0, c0 + (l0 - y) / drop * (c1 - c0), np.where(y < l0, np.inf, -np.inf))
+        log_c = np.where((which == 0) & (y == self.loss[..., 0]), self.first, log_c)
+        never = (which == n) & ~(log_c <= self.last + MARGIN)
+        sooner = (which == 0) & ~(log_c >= self.first - MARGIN)
+        return log_c[()], np.where(never, ">", np.where(sooner, "<", ""))[()]
 
-    def _along(self, k: int, loss: float) -> float:
-        """ln C at which the line through points k and k + 1 has a loss."""
-        drop = self.loss[k] - self.loss[k + 1]
-        if drop <= 0:
-            return float("inf") if loss < self.loss[k] else float("-inf")
-        return float(self.log_c[k] + (self.loss[k] - loss) / drop * (self.log_c[k + 1] - self.log_c[k]))
+
+def _ends(values: np.ndarray, k: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """values[k] and values[k + 1] along the last axis, for each member."""
+    wide = np.broadcast_to(values, (*k.shape, values.shape[-1])) if k.ndim >= values.ndim else values
+    at = np.asarray(k)[..., None]
+    return np.take_along_axis(wide, at, -1)[..., 0], np.take_along_axis(wide, at + 1, -1)[..., 0]

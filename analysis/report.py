@@ -76,7 +76,7 @@ def write_report(
         figures={name: _data_uri(path) for name, path in figures.items()},
         warnings=tables.warnings,
         provenance=provenance(runs),
-        law=tables.fit.law_name,
+        law=tables.fit.first.name,
         level=f"{level:.0%}".replace("%", " %"),
         made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
     )

@@ -9,32 +9,42 @@ COLUMNS = ["arm", "slope", "slope_low", "slope_high", "method", "law", "n_runs",
 
 
 def scale_dependence(gains: pd.DataFrame) -> pd.DataFrame:
-    """d ln CEG / d ln C by least squares of ln CEG on ln C over the rows of a gain table, per arm and method.
+    """d ln CEG / d ln C by least squares of ln CEG on ln C over the rows of a gain table, per arm, method and law.
 
     0 is a gain that is the same at every compute. Censored rows, and rows by law at a compute where the arm was not
-    measured, are left out. The interval is the same slope in each resample of the seeds.
+    measured, are left out. The interval is the same slope in each resample.
 
     Args:
         gains: from `compute_equivalent_gain`, at two computes or more; rows may have been dropped.
 
     Returns:
-        [arm, slope, slope_low, slope_high, method, law, n_runs, p_equal_exponents, note]. p is that of an F test of
-        nested fits for the law (equal exponents of arm and baseline), and the two-sided share of resampled slopes
-        beyond zero for the interpolated gain.
+        [arm, slope, slope_low, slope_high, method, law, n_runs, p_equal_exponents, note]. p is that of a test of nested
+        fits for the law (equal exponents of arm and baseline: see `nested`), and the two-sided share of resampled
+        slopes beyond zero for the interpolated gain.
     """
+    table = slopes(gains)
+    resamples = gains.attrs.get("resamples")
+    if hasattr(resamples, "p_equal"):
+        for i in table.index[(table["method"] == "law") & table["slope"].notna()]:
+            table.loc[i, "p_equal_exponents"] = resamples.p_equal(table.loc[i, "arm"], table.loc[i, "law"])
+    return table
+
+
+def slopes(gains: pd.DataFrame) -> pd.DataFrame:
+    """`scale_dependence` without the tests of nested fits, which take longer than all the rest."""
     missing = [
         c for c in ("arm", "compute", "loss", "ceg", "method", "law", "n_runs", "censored", "note") if c not in gains
     ]
     if missing:
         raise ValueError(f"The gain table has no column {', '.join(missing)}; make it with compute_equivalent_gain.")
     rows = [
-        _slope(gains, part, str(arm), str(method))
-        for (arm, method), part in gains.groupby(["arm", "method"], sort=False)
+        _slope(gains, part, str(arm), str(method), str(law))
+        for (arm, method, law), part in gains.groupby(["arm", "method", "law"], sort=False)
     ]
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def _slope(gains: pd.DataFrame, part: pd.DataFrame, arm: str, method: str) -> dict:
+def _slope(gains: pd.DataFrame, part: pd.DataFrame, arm: str, method: str, law: str) -> dict:
     beyond_own = part["note"].str.contains(f"extrapolated: {arm} at", regex=False)
     used = part[(part["censored"] == "") & part["ceg"].gt(0) & np.isfinite(part["ceg"]) & ~beyond_own]
     n_censored = int((part["censored"] != "").sum())
@@ -44,7 +54,7 @@ def _slope(gains: pd.DataFrame, part: pd.DataFrame, arm: str, method: str) -> di
         "slope_low": np.nan,
         "slope_high": np.nan,
         "method": method,
-        "law": part["law"].iloc[0],
+        "law": law,
         "n_runs": int(part["n_runs"].max()),
         "p_equal_exponents": np.nan,
     }
@@ -57,14 +67,12 @@ def _slope(gains: pd.DataFrame, part: pd.DataFrame, arm: str, method: str) -> di
     resamples = gains.attrs.get("resamples")
     if not hasattr(resamples, "log_ceg_BR"):
         return {**row, "note": "; ".join([*notes, "the resamples were lost with the table's attrs: no interval"])}
-    slopes = _resampled(resamples, used, arm, method)
-    if method == "law":
-        row["p_equal_exponents"] = resamples.p_equal(arm)
-    if not slopes.size:
+    again = _resampled(resamples, used, arm, method, law)
+    if not again.size:
         return {**row, "note": "; ".join([*notes, "no interval"])}
-    kept = slopes[np.isfinite(slopes)]
-    if kept.size < 0.95 * slopes.size:
-        notes.append(f"{1 - kept.size / slopes.size:.0%} of resamples had a flat frontier and no slope")
+    kept = again[np.isfinite(again)]
+    if kept.size < 0.95 * again.size:
+        notes.append(f"{1 - kept.size / again.size:.0%} of resamples had a flat frontier and no slope")
     if kept.size:
         tail = (1 - resamples.level) / 2
         row["slope_low"], row["slope_high"] = (float(q) for q in np.quantile(kept, [tail, 1 - tail]))
@@ -76,9 +84,9 @@ def _slope(gains: pd.DataFrame, part: pd.DataFrame, arm: str, method: str) -> di
     return {**row, "note": "; ".join(notes)}
 
 
-def _resampled(resamples: object, used: pd.DataFrame, arm: str, method: str) -> np.ndarray:
+def _resampled(resamples: object, used: pd.DataFrame, arm: str, method: str, law: str) -> np.ndarray:
     keys, log_ceg, log_compute = resamples.keys_, resamples.log_ceg_BR, resamples.log_compute_BR  # type: ignore[attr-defined]
-    same = (keys["arm"] == arm) & (keys["method"] == method)
+    same = (keys["arm"] == arm) & (keys["method"] == method) & (keys["law"] == law)
     columns = [
         int(np.flatnonzero(same & (keys["compute"] == row.compute) & (keys["loss"] == row.loss))[0])
         for row in used.itertuples()

@@ -107,8 +107,8 @@ def study_tables(
         said.append(
             f"Repeated text: {n} run(s) saw their data more than {max_epochs:g} time(s) and are left out of every fit."
         )
-    if fit.law_note:
-        said.append(f"{fit.law_note[0].upper()}{fit.law_note[1:]}")
+    if note := fit.first.note:
+        said.append(f"{note[0].upper()}{note[1:]}")
     return StudyTables(
         efficiency=efficiency_table(fit, gains),
         scale_dependence=scale_dependence(gains),
@@ -163,15 +163,15 @@ def efficiency_table(fit: JointFit, gains: pd.DataFrame) -> pd.DataFrame:
 def law_table(fit: JointFit, level: float = 0.95) -> pd.DataFrame:
     """[arm, law, parameter, estimate, low, high, unit, shared, at_bound, n]: each with its resampled interval."""
     columns = ["arm", "law", "parameter", "estimate", "low", "high", "unit", "shared", "at_bound", "n"]
-    if fit.law is None:
+    law, theta_BP = fit.first.law, fit.first.theta_BP
+    if law is None:
         return pd.DataFrame(columns=columns)
-    law = fit.law
-    table = law.summary.assign(law=fit.law_name, low=np.nan, high=np.nan, n=law.diagnostics_["n"])
+    table = law.summary.assign(law=fit.first.name, low=np.nan, high=np.nan, n=law.diagnostics_["n"])
     table["unit"] = table["parameter"].map(dict(zip(law.parameters, law.units, strict=True)))
-    if fit.theta_BP is not None:
+    if theta_BP is not None:
         tail = (1 - level) / 2
         for arm in law.arms_:
-            resampled = law.parameters_of(arm, fit.theta_BP)
+            resampled = law.parameters_of(arm, theta_BP)
             for k, parameter in enumerate(law.parameters):
                 row = (table["arm"] == arm) & (table["parameter"] == parameter)
                 table.loc[row, ["low", "high"]] = np.quantile(resampled[:, k], [tail, 1 - tail])

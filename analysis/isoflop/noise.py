@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from algoprogress.analysis.bootstrap import MAX_EXPONENT, SCALE_DOF
+from algoprogress.analysis.noise import MAX_EXPONENT, SCALE_DOF
 from algoprogress.analysis.isoflop.minima import Curves
 
 LOCAL = 4  # neighbouring sizes: three make a parabola, the fourth departs from it by noise

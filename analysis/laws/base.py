@@ -1,9 +1,7 @@
 """What every law does: fit runs of one arm or jointly of several, predict, invert, say how sure it is."""
 
 import warnings
-from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
@@ -12,36 +10,17 @@ from algoprogress.analysis import identifiability, likelihood, objective, profil
 from algoprogress.analysis.checks import check_design
 from algoprogress.analysis.fit import CONVERGED
 from algoprogress.analysis.intervals import intervals
-from algoprogress.analysis.objective import HuberSum, Points
+from algoprogress.analysis.laws.definition import Definition
+from algoprogress.analysis.objective import HuberSum
 from algoprogress.analysis.search import best_minimum, refitted
 from algoprogress.analysis.sharing import Share, Sharing
 from algoprogress.analysis.warnings import ConvergenceError, NotIdentified
 
 
-class Law(ABC):
-    """A law of the loss in the columns `inputs`, fitted in log loss by the sum of Huber's function of ln L_hat - ln L.
-
-    A law is one file: the attributes and the abstract methods below, in *working* parameters w (k,), which are nearly
-    uncorrelated and of order one: logs of inputs count from their means, the loss from its geometric mean. Everything
-    else is done here, for one arm or for several that share parameters. Arrays end in their axes: n points, k
-    parameters of one arm, P free parameters of the joint fit, B members of a batch.
-
-    Args:
-        huber: threshold in log loss; `math.inf` is least squares.
-        fixed: parameters held at a value, for example {"E": 0.0}: a law without irreducible loss.
+class Law(Definition):
+    """A law fitted in log loss by the sum of Huber's function of ln L_hat - ln L, for one arm or jointly for several.
 
     Attributes:
-        name: as in the registry.
-        inputs: columns that the law is a function of.
-        parameters, units: in the order of the columns of `params_`.
-        derived: what `summary` and `intervals` give besides the parameters.
-        shareable: parameters that arms may share, or that may be fixed.
-        rescaled: those whose working values a compute multiplier shifts (share="rescaled").
-        tied: parameter -> the one that it always equals.
-        logarithmic: positive parameters known by their order of magnitude: Wald intervals are of their logs.
-        coefficients: those whose working values are the logs of terms that make up for a change of E.
-        may_be_constant: inputs that need not vary between runs.
-        point_name: what distinct values of `inputs` are called.
         params_: DataFrame, one row per arm, one column per parameter.
         summary: DataFrame [arm, parameter, estimate, stderr, shared, at_bound], standard errors by
             `stderr_method`, 0 for what is fixed and nan for what is at a bound.
@@ -51,21 +30,6 @@ class Law(ABC):
         resamples_: after `intervals` by resampling, the parameters of each resample: [arm, parameters, derived].
     """
 
-    name: ClassVar[str]
-    inputs: ClassVar[tuple[str, ...]]
-    parameters: tuple[str, ...]
-    units: tuple[str, ...]
-    derived: tuple[str, ...] = ()
-    shareable: tuple[str, ...] = ()
-    rescaled: tuple[str, ...] = ()
-    tied: ClassVar[Mapping[str, str]] = {}
-    logarithmic: tuple[str, ...] = ()
-    coefficients: tuple[str, ...] = ()
-    point_name: ClassVar[str] = "computes"
-    may_be_constant: ClassVar[tuple[str, ...]] = ()
-    default_huber: ClassVar[float]
-    stderr_method: ClassVar[str] = "sandwich"
-
     params_: pd.DataFrame
     summary: pd.DataFrame
     diagnostics_: dict[str, Any]
@@ -74,98 +38,6 @@ class Law(ABC):
     start_SP_: np.ndarray
     sigma_: float
     share: Any
-
-    def __init__(self, huber: float | None = None, fixed: Mapping[str, float] | None = None) -> None:
-        unknown = set(fixed or {}) - set(self.shareable)
-        if unknown:
-            raise ValueError(f"{sorted(unknown)} can not be fixed; {self.name} can fix {', '.join(self.shareable)}.")
-        for parameter, value in (fixed or {}).items():
-            if not (np.isfinite(value) and (value >= 0 if parameter == "E" else value > 0)):
-                raise ValueError(f"{parameter} is a positive number (E may be 0) and can not be fixed at {value}.")
-        huber = self.default_huber if huber is None else huber
-        if not huber > 0:
-            raise ValueError(f"huber is a threshold in log loss above 0, not {huber}.")
-        self.huber = min(float(huber), 1e3)  # residuals in log loss are never that large: least squares
-        self.fixed = dict(fixed or {})
-
-    # ---- what a law defines -------------------------------------------------------------------------------------
-
-    @classmethod
-    @abstractmethod
-    def formula(cls, parameters: Mapping[str, float], *inputs: np.ndarray) -> np.ndarray:
-        """The law as the paper writes it: loss in nats/token from parameters in `units` and inputs."""
-
-    @classmethod
-    @abstractmethod
-    def example(cls) -> tuple[pd.DataFrame, dict[str, float]]:
-        """A design [*inputs] that identifies the law, and parameters of the order of published ones, for tests."""
-
-    @abstractmethod
-    def log_loss(self, w_Bk: np.ndarray, *x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """ln(L / L0) (B, n) and its Jacobian (B, n, k) at centred log inputs, each (n,) or (B, n)."""
-
-    @abstractmethod
-    def bounds(self, points: Any) -> tuple[np.ndarray, np.ndarray]:
-        """Lower and upper bounds (..., k) of the working parameters, given the points of one arm, (..., n)."""
-
-    @abstractmethod
-    def starts(self, points: Any, lowest: float) -> np.ndarray:
-        """Starts (S, k) for the points of one arm; `lowest` is the lowest L / L0 of all arms."""
-
-    @abstractmethod
-    def natural(self, w: np.ndarray) -> np.ndarray:
-        """Parameters in the units of `units` from working ones, (..., k) to (..., k)."""
-
-    @abstractmethod
-    def allocate(self, w: np.ndarray, log_c: np.ndarray) -> tuple[np.ndarray, ...]:
-        """Centred log inputs of lowest loss at centred log compute: (B, k), (m,) or (B, m) to (B, m) each."""
-
-    @abstractmethod
-    def invert(self, w: np.ndarray, y: np.ndarray) -> np.ndarray:
-        """Centred log compute of best loss y = ln(L / L0): (B, k), (m,) or (B, m) to (B, m); inf where never."""
-
-    @abstractmethod
-    def log_multiplier(self, w: np.ndarray, reference: np.ndarray) -> np.ndarray:
-        """ln kappa, where the best loss of w at C is that of `reference` at kappa C; both share all but `rescaled`."""
-
-    @abstractmethod
-    def constraint(self, parameter: str, value: float) -> tuple[np.ndarray, float, str]:
-        """c, c0 and a pivot such that `parameter` = value where c'w = c0, to be solved for the pivot."""
-
-    def to_working(self, parameter: str, value: float) -> float:
-        """The working value of a `shareable` parameter."""
-        return float(value / np.exp(self.log_l0_)) if parameter == "E" else value
-
-    def check_runs(self, frame: pd.DataFrame) -> None:  # noqa: B027 (most laws need nothing more)
-        """Raise a ValueError where the runs lack what this law in particular needs."""
-
-    def doubts(self) -> list[str]:
-        """What is doubtful about a fit of this law in particular, as parts of a sentence."""
-        return []
-
-    def derive(self, natural: np.ndarray) -> np.ndarray:
-        """What `derived` names, (..., d), from parameters in their units (..., k)."""
-        return np.empty((*natural.shape[:-1], 0))
-
-    def curvature(self, w_Bk: np.ndarray, q_Bn: np.ndarray, *x: np.ndarray) -> np.ndarray:
-        """sum_i q_i d² ln L_i (B, k, k); by differences of the Jacobian unless a law knows better."""
-        return objective.numeric_curvature(self.log_loss, w_Bk, q_Bn, *x)
-
-    def centers(self, logs: list[np.ndarray]) -> list[float]:
-        """Where log inputs count from."""
-        return [float(values.mean()) for values in logs]
-
-    def points(self, x: tuple[np.ndarray, ...], y: np.ndarray) -> Any:
-        """The points of one arm as `sums` wants them."""
-        return Points(x, y)
-
-    def sums(self, points: Any, weight: np.ndarray, w: np.ndarray, delta: float, members: np.ndarray) -> Any:
-        """Huber sum, gradient and Hessian of one arm (see `objective.derivatives`)."""
-        return objective.derivatives(self.log_loss, self.curvature, points, weight, w, delta, members)
-
-    def log_c0(self) -> float:
-        """ln of the compute that centred log compute counts from: C0, or 6 N0 D0."""
-        return self.center_[0] if self.inputs == ("compute",) else float(np.log(6) + self.center_[0] + self.center_[1])
 
     # ---- fitting ------------------------------------------------------------------------------------------------
 
@@ -194,29 +66,39 @@ class Law(ABC):
         self.sharing_ = Sharing.of(
             self.arms_, self.parameters, self.shareable, self.rescaled, self.tied, fixed, share, self.name
         )
-        arm = frame["arm"].to_numpy()
         self.n_free_ = self.sharing_.n_free
+        arm = frame["arm"].to_numpy()
         self.rows_ = [np.flatnonzero(arm == a) for a in self.arms_]
-        x = [values - center for values, center in zip(logs, self.center_, strict=True)]
-        self.x_, self.y_ = tuple(x), log_loss - self.log_l0_
-        self.points_ = [self.points(tuple(v[r] for v in x), self.y_[r]) for r in self.rows_]
+        self.x_ = tuple(values - center for values, center in zip(logs, self.center_, strict=True))
+        self.y_ = log_loss - self.log_l0_
+        self.points_ = [self.points(tuple(v[r] for v in self.x_), self.y_[r]) for r in self.rows_]
         identifiability.check_enough(self)
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # of starts far off; the end is checked
+            said = self._solve()
+        if said:
+            warnings.warn(f"{self.name}: {'; '.join(said)}.", NotIdentified, stacklevel=2)
+        return self
+
+    def _solve(self) -> list[str]:
+        """Search, tabulate, and say what is doubtful."""
         self.lower_, self.upper_ = self.joint_bounds(self.points_)
         self.huber_sum_ = self.sum_over(self.points_)
         found = best_minimum(self)
         self.theta_ = found.theta
         self.diagnostics_ = identifiability.diagnostics(self, found)
         self._tabulate(found.at_bound)
-        said = identifiability.doubts(self)
         if self.diagnostics_["gradient_norm"] > CONVERGED and not identifiability.is_flat(self):
             raise ConvergenceError(
                 f"None of {self.diagnostics_['n_starts']} starts of {self.name} came to rest (smallest relative offset "
                 f"{self.diagnostics_['gradient_norm']:.1e}); look at the runs for a loss that rises with compute, size "
                 "or data."
             )
-        if said:
-            warnings.warn(f"{self.name}: {'; '.join(said)}.", NotIdentified, stacklevel=2)
-        return self
+        if not np.isfinite(self.params_.to_numpy()).all():
+            raise ConvergenceError(
+                f"The best {self.name} has a parameter beyond the range of numbers: the loss hardly falls with "
+                f"{' or '.join(self.inputs)}; look at the runs, or fix a parameter."
+            )
+        return identifiability.doubts(self)
 
     def joint_bounds(self, points: list[Any]) -> tuple[np.ndarray, np.ndarray]:
         """Bounds of theta, (P,), or (B, P) where members have outcomes of their own."""

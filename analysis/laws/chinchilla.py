@@ -1,7 +1,7 @@
 """How does the loss depend on size and on data?  L(N, D) = E + A N^-alpha + B D^-beta (Hoffmann et al. 2022)."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -26,13 +26,13 @@ class Chinchilla(Law):
     """
 
     name = "chinchilla"
-    inputs = ("n_params", "tokens")
+    inputs: ClassVar[tuple[str, ...]] = ("n_params", "tokens")
     parameters: tuple[str, ...] = ("E", "A", "B", "alpha", "beta")
-    units = ("nats/token", "nats/token n_params^alpha", "nats/token tokens^beta", "", "")
+    units: tuple[str, ...] = ("nats/token", "nats/token n_params^alpha", "nats/token tokens^beta", "", "")
     derived = ("a_opt",)
     shareable: tuple[str, ...] = ("E", "alpha", "beta")
     rescaled = ("A", "B")
-    logarithmic = ("A", "B")
+    logarithmic: tuple[str, ...] = ("A", "B")
     coefficients = ("A", "B")
     point_name = "pairs of size and data"
     default_huber = DELTA

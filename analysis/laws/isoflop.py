@@ -112,8 +112,8 @@ class IsoFLOPSurface(Law):
         second = {ij: value - t[ij[0]] * t[ij[1]] + of_both**2 * ("u" not in ij) for ij, value in tt.items()}
         return L, reducible / L, c, first, second
 
-    def bounds(self, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        low, high = y.min(-1), y.max(-1)
+    def bounds(self, points: Points) -> tuple[np.ndarray, np.ndarray]:
+        low, high = points.y.min(-1), points.y.max(-1)
         one = np.ones_like(low)
         lower = [0 * one, low - SPAN, 1e-4 * one, -SPAN * one, -2 * one, *[STEEPEST / 1e3 * one] * 2]
         upper = [np.exp(high), high + SPAN, 5 * one, SPAN * one, 3 * one, *[STEEPEST * one] * 2]
@@ -124,7 +124,7 @@ class IsoFLOPSurface(Law):
         x, c = points.x[0], points.x[0] + points.x[1]
         X = np.stack([np.ones_like(x), c, x, x**2, x * c, c**2], 1)
         fixed = self.fixed.get("E")
-        shares = [s * lowest for s in E_SHARES] if fixed is None else [fixed / np.exp(self.log_l0_)]
+        shares = [s * lowest for s in E_SHARES] if fixed is None else [self.to_working("E", fixed)]
         starts = []
         for e in shares:
             reducible = np.log(np.maximum(np.exp(points.y) - e, 1e-3 * lowest))
@@ -152,7 +152,7 @@ class IsoFLOPSurface(Law):
         if parameter == "G":
             c[A] = -self.log_c0()
             return c, float(np.log(value) - self.center_[0]), parameter
-        return c, value / np.exp(self.log_l0_) if parameter == "E" else value, parameter
+        return c, self.to_working(parameter, value), parameter
 
     def allocate(self, w: np.ndarray, log_c: np.ndarray) -> tuple[np.ndarray, ...]:
         x = w[:, G, None] + w[:, A, None] * log_c

@@ -215,7 +215,7 @@ class Saturated:
     """g = ln(1 + R* (1 - exp(-R / R*))), R = exp(l) - 1, with derivatives by l and by r = ln R*."""
 
     def __init__(self, log_ratio: np.ndarray, log_r: np.ndarray) -> None:
-        ratio, r = np.exp(np.minimum(log_ratio, 700.0)), np.exp(log_r)
+        ratio, r = np.exp(np.minimum(log_ratio, 300.0)), np.exp(log_r)
         q = (ratio - 1) / r
         left = np.exp(-q)
         gained = -r * np.expm1(-q)

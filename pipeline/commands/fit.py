@@ -13,6 +13,10 @@ from algoprogress.pipeline.output import JsonOption, StoreOption, emit, note
 if TYPE_CHECKING:
     import pandas as pd
 
+    from algoprogress.analysis import Law
+
+RESAMPLES = 4000  # where a method of resampling is named without a number: as Besiroglu et al. 2024
+
 
 def fit(
     target: Target,
@@ -20,9 +24,20 @@ def fit(
     arm: ArmOption = None,
     store: StoreOption = None,
     where: Annotated[str | None, typer.Option(help="A pandas query that chooses runs.")] = None,
-    bootstrap: Annotated[int, typer.Option(help="Resamples for errors and intervals (laws in size and data).")] = 0,
+    share: Annotated[
+        str | None,
+        typer.Option(
+            help="Fit all arms jointly with these parameters shared, such as E,alpha; or rescaled: arms differ in one "
+            "compute multiplier only."
+        ),
+    ] = None,
+    bootstrap: Annotated[int, typer.Option(help="Resamples for errors and intervals.")] = 0,
+    method: Annotated[
+        str | None,
+        typer.Option(help="Of the intervals: pairs, cluster, wild-cluster, jackknife, sandwich or profile."),
+    ] = None,
     cluster: Annotated[
-        str | None, typer.Option(help="Resample clusters: a column, or compute_bin (bins of log compute).")
+        str | None, typer.Option(help="Clusters of runs: a column, or compute_bin (bins of log compute).")
     ] = None,
     level: Annotated[float, typer.Option(help="Of the intervals.")] = 0.95,
     seed: Annotated[int, typer.Option(help="Of the resampling; 42 draws what Besiroglu et al. 2024 drew.")] = 42,
@@ -31,6 +46,7 @@ def fit(
     ] = None,
     n_col: Annotated[str | None, typer.Option(help="Column of a file with the number of parameters.")] = None,
     d_col: Annotated[str | None, typer.Option(help="Column of a file with the number of tokens.")] = None,
+    u_col: Annotated[str | None, typer.Option(help="Column of a file with the number of unique tokens.")] = None,
     c_col: Annotated[str | None, typer.Option(help="Column of a file with compute in FLOP.")] = None,
     loss_col: Annotated[str | None, typer.Option(help="Column of a file with the loss in nats/token.")] = None,
     as_json: JsonOption = False,
@@ -39,11 +55,14 @@ def fit(
 
     A file without arms gives one result, a stored study or a file with several arms a list of them.
     """
-    runs = read_runs(target, arm, store, where, renamed(n_col, d_col, c_col, loss_col))
-    rows = []
-    for name, part in runs.groupby("arm", sort=False):
-        row, notes = _fit_one(part, law, huber, bootstrap, cluster, level, seed)
-        rows.append({"arm": name, **row, "warnings": notes})
+    columns = renamed(n_col, d_col, c_col, loss_col) | ({} if u_col is None else {"unique_tokens": u_col})
+    runs = read_runs(target, arm, store, where, columns)
+    chosen = _method(method, bootstrap, cluster)
+    options = (law, huber, chosen, cluster, level, bootstrap or RESAMPLES, seed)
+    if share is None:
+        rows = [row for _, part in runs.groupby("arm", sort=False) for row in _fitted(part, None, *options)]
+    else:
+        rows = _fitted(runs, share if share == "rescaled" else dict.fromkeys(share.split(","), "all"), *options)
     if as_json:
         emit(rows[0] if is_file(target) and len(rows) == 1 else rows, True)
         return
@@ -51,41 +70,79 @@ def fit(
     for row in rows:
         intervals = [{"parameter": p, "low": low, "high": high} for p, (low, high) in row["intervals"].items()]
         if intervals:
-            print(f"\n{level:.0%} intervals of {row['arm']}, {bootstrap:,} resamples")
+            resamples = f", {row['n_resamples']:,} resamples" if row["n_resamples"] else ""
+            print(f"\n{level:.0%} intervals of {row['arm']}, {row['stderr_method']}{resamples}")
             emit([{**i, "stderr": row["stderr"][i["parameter"]]} for i in intervals], False)
-        for line in row["warnings"]:
-            note(f"{row['arm']}: {line}")
+    for line in dict.fromkeys(f"{r['arm'] if share is None else 'all arms'}: {w}" for r in rows for w in r["warnings"]):
+        note(line)
 
 
-def _fit_one(
-    runs: pd.DataFrame, law: str, huber: float | None, bootstrap: int, cluster: str | None, level: float, seed: int
-) -> tuple[dict[str, Any], list[str]]:
-    """What `fit --json` says of one arm, and the warnings on the way."""
+def _method(method: str | None, bootstrap: int, cluster: str | None) -> str | None:
+    """The method of the intervals that the options ask for; None for no intervals."""
+    if method is not None:
+        return method
+    if cluster and not bootstrap:
+        raise ValueError("--cluster says what to resample: give --bootstrap 4000 too, or a --method")
+    return ("cluster" if cluster else "pairs") if bootstrap else None
+
+
+def _fitted(
+    runs: pd.DataFrame,
+    share: str | dict[str, str] | None,
+    law: str,
+    huber: float | None,
+    method: str | None,
+    cluster: str | None,
+    level: float,
+    n: int,
+    seed: int,
+) -> list[dict[str, Any]]:
+    """What `fit --json` says of each arm of one fit, with the warnings on the way."""
     from algoprogress.analysis import LossLaw, frontier, laws
 
-    unfitted = laws[law]() if huber is None else laws[law](huber=huber)  # type: ignore[call-arg]
-    in_compute = isinstance(unfitted, LossLaw)
-    if in_compute and (bootstrap or cluster):
-        raise ValueError(f"--bootstrap is for laws in size and data; for {law} see the intervals of the gains")
-    if cluster and not bootstrap:
-        raise ValueError("--cluster says what to resample: give --bootstrap 4000 too")
+    unfitted = laws[law](huber=huber)
+    data = frontier(runs) if isinstance(unfitted, LossLaw) else runs
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        fitted = unfitted.fit(frontier(runs) if in_compute else runs)
-        found = fitted.summary.set_index("parameter")
-        stderr, intervals = found["stderr"].to_dict(), {}
-        if bootstrap:
-            table = fitted.intervals("cluster" if cluster else "pairs", cluster, level, bootstrap, seed)
-            stderr = dict(zip(table["parameter"], table["stderr"], strict=True))
-            intervals = {r.parameter: [r.low, r.high] for r in table.itertuples()}
+        fitted = unfitted.fit(data, share)  # type: ignore[arg-type]
+        table = None if method is None else fitted.intervals(method, cluster, level, n, seed)
+    notes = list(dict.fromkeys(str(w.message) for w in caught))
+    if table is not None and len(data) < len(runs):
+        notes.append(
+            f"the intervals rest on {len(data)} points of the frontier and take as known which of the {len(runs)} runs "
+            "are best; the intervals of the gains do not"
+        )
+    return [_row(fitted, str(arm), runs, table, notes, share) for arm in fitted.arms_]
+
+
+def _row(
+    fitted: Law,
+    arm: str,
+    runs: pd.DataFrame,
+    table: pd.DataFrame | None,
+    notes: list[str],
+    share: str | dict[str, str] | None,
+) -> dict[str, Any]:
+    own = fitted.summary[fitted.summary["arm"].astype(str) == arm].set_index("parameter")
     row = {
-        "law": law,
-        "n": len(runs),
+        "arm": arm,
+        "law": fitted.name,
+        "n": int((runs["arm"].astype(str) == arm).sum()),
         "objective": fitted.diagnostics_["objective"],
-        "params": found["estimate"].to_dict(),
-        "stderr": stderr,
-        "stderr_method": (f"bootstrap by {cluster or 'runs'}" if bootstrap else fitted.stderr_method),
-        "intervals": intervals,
-        "diagnostics": fitted.diagnostics_,
+        "params": own["estimate"].to_dict(),
+        "stderr": own["stderr"].to_dict(),
+        "stderr_method": fitted.stderr_method,
+        "intervals": {},
+        "diagnostics": fitted.diagnostics_ | {"aic": fitted.aic, "aicc": fitted.aicc, "bic": fitted.bic},
+        "warnings": notes,
     }
-    return row, list(dict.fromkeys(str(w.message) for w in caught))
+    if share is not None:
+        row["share"] = share
+    if table is not None:
+        part = table[table["arm"].astype(str) == arm]
+        method, n = part["method"].iloc[0], part["n_resamples"].iloc[0]
+        method = {"pairs": "bootstrap by runs"}.get(method, method.replace("cluster by", "bootstrap by", 1))
+        row["stderr"] = dict(zip(part["parameter"], part["stderr"], strict=True))
+        row["intervals"] = {r.parameter: [r.low, r.high] for r in part.itertuples()}
+        row["stderr_method"], row["n_resamples"] = method, int(n)
+    return row

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from algoprogress.analysis import compute_equivalent_gain
+from algoprogress.analysis import compute_equivalent_gain, laws
 from algoprogress.analysis.approaches import COLUMNS, approach1, approach2, approach3, approaches
 from algoprogress.analysis.envelope import envelope
 from algoprogress.analysis.isoflop import isoflop, isoflop_frontier
@@ -176,3 +176,28 @@ def test_the_over_training_law_is_recovered():
     runs = pd.DataFrame({"n_params": N, "tokens": D, "loss": 1.5 + (30 * M**0.15 + 50 * M**-0.15) * C**-0.15})
     law = fit_overtraining(runs)
     assert (law.E, law.a, law.b, law.eta) == pytest.approx((1.5, 30, 50, 0.15), rel=1e-6)
+
+
+@pytest.fixture(scope="module")
+def recipes(published):
+    rows = published.porian().drop(columns="compute")  # C = 6 N D
+    return dict(iter(rows.groupby(["hparams", "warmup", "decay"])))
+
+
+def test_the_law_with_free_minima_describes_published_runs_better_than_hoffmanns(published, recipes):
+    hoffmann = published.hoffmann().drop(columns="flops")
+    for runs in (hoffmann, *recipes.values()):
+        tied, free = (laws[name]().fit(runs) for name in ("chinchilla", "isoflop"))
+        assert free.aicc < tied.aicc - 10
+        assert free.diagnostics_["starts_agree"] > 0.5
+
+
+def test_the_gain_by_the_law_with_free_minima_is_nearer_to_the_measured_one(recipes):
+    gains = {1.25e16: 7.8, 1e17: 3.0, 4e17: 1.8, 1.6e18: 1.3, 1.28e19: 1.0}
+    compute, off = np.array(list(gains)), {}
+    for name in ("chinchilla", "isoflop"):
+        base, tuned = (laws[name]().fit(recipes[r]) for r in (("base", "long", "kaplan"), ("tuned", "short", "const")))
+        found = base.compute_for(tuned.best_loss(compute)) / compute
+        off[name] = np.abs(np.log(found / np.array(list(gains.values()))))
+    assert off["isoflop"].max() < np.log(1.4)
+    assert off["isoflop"].max() < off["chinchilla"].max() / 3

@@ -3,8 +3,10 @@
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from algoprogress.analysis import NotIdentified
+from algoprogress.analysis import ConvergenceError, NotIdentified
 from algoprogress.analysis.isoflop import ESTIMATORS, isoflop, isoflop_points, minimum_bias
 from algoprogress.analysis.isoflop.minima import Curves
 from algoprogress.analysis.isoflop.noise import local_noise
@@ -271,3 +273,33 @@ def test_bad_input_is_refused_with_what_was_given():
         isoflop(runs, noise=[0.1, 0.2], law=TRUTH)
     with pytest.raises(ValueError, match="2 budgets can not tell"):
         isoflop(TRUTH.runs(budgets=[1e18, 1e19]), "surface", law=TRUTH)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from([1e17, 1e18, 1e19, 1e20]),
+            st.floats(1e5, 1e10),
+            st.one_of(st.floats(0.5, 12), st.sampled_from([2.0, 1e-8, 1e6])),
+        ),
+        min_size=1,
+        max_size=30,
+    ),
+    st.sampled_from(sorted(ESTIMATORS)),
+)
+def test_any_runs_give_minima_between_the_sizes_tried_or_a_reason(rows, name):
+    runs = pd.DataFrame(rows, columns=["compute", "n_params", "loss"])
+    runs["tokens"] = runs["compute"] / 6 / runs["n_params"]
+    try:
+        fit = isoflop(runs, name, n_resamples=20)
+    except (ValueError, ConvergenceError) as error:
+        assert len(str(error)) > 20
+        return
+    tried = fit.points.groupby("budget")["n_params"].agg(["min", "max"]).reset_index()
+    inside = fit.minima[fit.minima["at_edge"] == ""]
+    of = inside.merge(tried, left_on="compute", right_on="budget")
+    assert of["n_params"].between(of["min"] * (1 - 1e-9), of["max"] * (1 + 1e-9)).all()
+    assert (inside["n_params_low"].isna() | (inside["n_params_low"] <= inside["n_params_high"])).all()
+    assert inside["tokens"].gt(0).all()
+    assert fit.exponents["n_budgets"].eq(len(inside)).all()

@@ -40,8 +40,77 @@ def test_intervals_by_cluster_and_the_huber_threshold_are_options(cli, tmp_path)
     assert json.loads(out)["stderr_method"] == "bootstrap by lab"
     code, _, err = cli("fit", file, *OPTIONS, "--cluster", "lab")
     assert (code, "give --bootstrap" in err) == (2, True)
-    code, _, err = cli("fit", file, "--law", "power", "--bootstrap", 10, "--loss-col", "nats", "--n-col", "size")
-    assert (code, "--bootstrap is for laws in size and data" in err) == (2, True)
+
+
+@pytest.mark.parametrize("method", ["pairs", "wild-cluster", "jackknife", "sandwich", "profile"])
+def test_every_method_of_intervals_is_an_option(cli, tmp_path, method):
+    file = tmp_path / "runs.csv"
+    grid().to_csv(file, index=False)
+    code, out, _ = cli("fit", file, *OPTIONS, "--method", method, "--bootstrap", 50, "--json")
+    found = json.loads(out)
+    assert code == 0
+    assert method in found["stderr_method"] or method == "pairs"
+    low, high = found["intervals"]["alpha"]
+    assert low < found["params"]["alpha"] < high
+    code, out, _ = cli("fit", file, *OPTIONS, "--method", method, "--bootstrap", 50)
+    assert (code, "95% intervals of" in out) == (0, True)
+
+
+def frontier_file(tmp_path, n_compute: int, n_runs: int = 2):
+    compute = np.geomspace(1e15, 1e19, n_compute)
+    rng = np.random.default_rng(0)
+    rows = [{"compute": c, "loss": 1.8 + 300 * c**-0.15 * np.exp(0.01 * rng.standard_normal()), "lab": k}
+            for c in compute for k in range(n_runs)]  # fmt: skip
+    file = tmp_path / "frontier.csv"
+    pd.DataFrame(rows).to_csv(file, index=False)
+    return file
+
+
+def test_a_law_in_compute_has_intervals_from_its_frontier(cli, tmp_path):
+    file = frontier_file(tmp_path, 12)
+    code, out, _ = cli("fit", file, "--law", "power", "--bootstrap", 100, "--json")
+    found = json.loads(out)
+    assert code == 0
+    assert any("12 points of the frontier" in line for line in found["warnings"])
+    low, high = found["intervals"]["alpha"]
+    assert low < found["params"]["alpha"] < high
+
+
+def test_a_short_frontier_is_not_resampled(cli, tmp_path):
+    file = frontier_file(tmp_path, 4)
+    code, out, err = cli("fit", file, "--law", "power", "--bootstrap", 100)
+    assert (code, out) == (2, "")
+    assert "fewer different points than power has parameters" in err
+
+
+def test_arms_are_fitted_jointly_with_what_they_share(cli, tmp_path):
+    file = tmp_path / "runs.csv"
+    pd.concat([grid(seed=s).assign(arm=f"a{s}") for s in (0, 1)]).to_csv(file, index=False)
+    code, out, _ = cli("fit", file, *OPTIONS, "--share", "E,alpha", "--json")
+    one, two = json.loads(out)
+    assert code == 0
+    assert one["params"]["E"] == two["params"]["E"]
+    assert one["params"]["alpha"] == two["params"]["alpha"]
+    assert one["params"]["beta"] != two["params"]["beta"]
+    assert one["diagnostics"]["n_free"] == 8
+    code, out, _ = cli("fit", file, *OPTIONS, "--share", "rescaled", "--json")
+    assert [row["params"]["kappa"] for row in json.loads(out)] == [1, pytest.approx(1, abs=0.2)]
+    code, _, err = cli("fit", file, *OPTIONS, "--share", "gamma")
+    assert (code, "can share E, alpha, beta" in err) == (2, True)
+
+
+def test_unique_tokens_have_a_column_of_their_own(cli, tmp_path):
+    from algoprogress.analysis import laws
+
+    design, parameters = laws["repeated_data"].example()
+    loss = laws["repeated_data"].formula(parameters, *(design[c].to_numpy() for c in design))
+    file = tmp_path / "epochs.csv"
+    design.assign(loss=loss).rename(columns={"unique_tokens": "corpus"}).to_csv(file, index=False)
+    code, out, _ = cli("fit", file, "--law", "repeated_data", "--u-col", "corpus", "--json")
+    assert code == 0
+    assert json.loads(out)["params"] == pytest.approx(parameters | {"a_opt": 0.5}, rel=1e-3)
+    code, _, err = cli("fit", file, "--law", "repeated_data")
+    assert (code, "needs a column unique_tokens" in err) == (2, True)
 
 
 def test_tokens_come_from_compute_where_there_are_none(cli, tmp_path):
@@ -63,7 +132,7 @@ def test_a_file_of_several_arms_gives_a_list(cli, tmp_path):
     ("words", "said"),
     [
         (("--n-col", "sizes"), "no column sizes; there are: size"),
-        (("--law", "chinchila"), "the laws are chinchilla"),
+        (("--law", "chinchila"), "the laws are bnsl, chinchilla"),
         (("--law", "chinchilla"), "needs a column n_params, tokens"),
         (("--where", "wrong +"), "not a query"),
     ],

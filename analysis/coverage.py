@@ -1,0 +1,272 @@
+"""Do nominal 95 % intervals hold the truth 95 % of the time?  Simulated designs, for parameters, gains and slopes.
+
+    python -m algoprogress.analysis.coverage --studies 400 --figure docs/images/coverage.png
+
+Each design is simulated many times with laws that are known, analysed as any study is, and its intervals are held
+against the truth. Cluster noise is what several runs have in common: all runs of an arm at one rung, all checkpoints of
+one training.
+"""
+
+import argparse
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from algoprogress.analysis.gains import gains_of
+from algoprogress.analysis.joint import JointFit, fit_jointly
+from algoprogress.analysis.scale import slopes
+from algoprogress.analysis.simulation import LADDER, simulate_isoflop, simulate_runs
+from algoprogress.analysis.warnings import AnalysisWarning
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+BASELINE = "lstm"
+# The arm's exponent is larger than the baseline's: gains grow as C^(0.165 / 0.14 - 1).
+GROWING = {"lstm": (0.6, 60.0, 0.14), "modern": (0.6, 115.0, 0.165), "retro": (0.6, 60.0, 0.142)}
+FOUR = {**GROWING, "modern_sgd": (0.6, 100.0, 0.158)}
+SIZED = {"lstm": (1.8, 480.0, 2100.0, 0.35, 0.37), "modern": (1.8, 420.0, 2000.0, 0.35, 0.375)}
+SEEDS = {"noise": 0.05, "noise_exponent": 0.3}
+# The grid of `ablations.studies.demo`: one size a budget, three rates and two seeds at the smallest only.
+DEMO = {
+    "sizes": (0.0,),
+    "budgets": {"lstm": (3e10, *LADDER), **dict.fromkeys(("modern", "retro", "modern_sgd"), LADDER)},
+    "swept": (1e11,),
+    "repeated": (3e10, 1e11),
+    "noise": 0.03,
+}
+
+
+@dataclass(frozen=True)
+class Design:
+    """What is simulated, and what is asked of it.
+
+    Attributes:
+        laws: of each arm: (E, A, alpha), or (E, A, B, alpha, beta) in size and data.
+        options: of the simulation.
+        asked: computes inside the measured range, FLOP.
+        law: that the arms are fitted with.
+        cluster: resampled for a law in size and data.
+        clustered: whether runs have noise in common.
+    """
+
+    laws: Mapping[str, tuple[float, ...]]
+    options: Mapping[str, Any]
+    asked: tuple[float, ...] = (3e11, 1e12)
+    law: str = "power"
+    share: Mapping[str, str] | None = None
+    cluster: str | None = None
+    clustered: bool = False
+    parameters: tuple[str, ...] = field(default=("E", "A", "alpha"))
+
+    def simulate(self, seed: int) -> pd.DataFrame:
+        simulate: Callable[..., pd.DataFrame] = simulate_runs if self.law == "power" else simulate_isoflop
+        return simulate(self.laws, seed=seed, **self.options)
+
+    def best_loss(self, arm: str, compute: float) -> float:
+        """The truth, nats/token."""
+        if self.law == "power":
+            E, A, alpha = self.laws[arm]
+            return E + A * compute**-alpha
+        E, at_one, gamma = self._frontier(arm)
+        return E + at_one * (compute / 6) ** -gamma
+
+    def gain(self, arm: str, compute: float) -> float:
+        """True CEG of an arm over the baseline."""
+        loss = self.best_loss(arm, compute)
+        if self.law == "power":
+            E, A, alpha = self.laws[BASELINE]
+            return ((loss - E) / A) ** (-1 / alpha) / compute
+        E, at_one, gamma = self._frontier(BASELINE)
+        return 6 * ((loss - E) / at_one) ** (-1 / gamma) / compute
+
+    def slope(self, arm: str, compute: Sequence[float]) -> float:
+        """True d ln CEG / d ln C by least squares over some computes, which is exact where both arms have one E."""
+        x, y = np.log(compute), np.log([self.gain(arm, c) for c in compute])
+        return float(np.polyfit(x, y, 1)[0])
+
+    def _frontier(self, arm: str) -> tuple[float, float, float]:
+        """E, a and gamma of the best loss E + a (C / 6)^-gamma."""
+        E, A, B, alpha, beta = self.laws[arm]
+        G = (alpha * A / (beta * B)) ** (1 / (alpha + beta))
+        return E, A * G**-alpha + B * G**beta, alpha * beta / (alpha + beta)
+
+
+SIZE_DATA: dict[str, Any] = {
+    "law": "chinchilla",
+    "asked": (1e18, 1e19),
+    "parameters": ("E", "A", "B", "alpha", "beta"),
+}
+DESIGNS: dict[str, Design] = {
+    "3 sizes x 3 rates, best repeated": Design(GROWING, SEEDS),
+    "2 sizes x 2 rates, best repeated": Design(GROWING, SEEDS | {"sizes": (0, 0.5), "rates": (0, 0.7)}),
+    "best between those tried": Design(GROWING, SEEDS | {"tuning_error": 0.25}),
+    "noise common to a rung": Design(GROWING, SEEDS | {"rung_noise": 0.03}, clustered=True),
+    "noise common to a seed": Design(GROWING, SEEDS | {"shared": 0.8}, clustered=True),
+    "no repeats": Design(GROWING, SEEDS | {"n_best_seeds": 1}),
+    "as thin as the demo": Design(FOUR, DEMO),
+    "as thin as the demo, noise common to a rung": Design(FOUR, DEMO | {"rung_noise": 0.02}, clustered=True),
+    "isoFLOP": Design(SIZED, {"noise": 0.01}, **SIZE_DATA),
+    "isoFLOP, noise common to a size": Design(
+        SIZED, {"noise": 0.005, "size_noise": 0.01}, clustered=True, cluster="size", **SIZE_DATA
+    ),
+}
+
+
+def intervals_of(design: Design, seed: int, n_resamples: int = 200, level: float = 0.95) -> Iterator[dict]:
+    """[quantity, method, low, truth, high] of every interval in one simulated study."""
+    fit = fit_jointly(
+        design.simulate(seed),
+        BASELINE,
+        design.law,
+        design.share,
+        n_resamples,
+        seed,
+        cluster=design.cluster,
+    )
+    rungs = sorted(design.options.get("budgets", {}).get("modern", fit.rungs)) if design.law == "power" else fit.rungs
+    gains = gains_of(fit, rungs if design.law == "power" else [*design.asked, *rungs], level=level)
+    for row in gains[gains["compute"].isin(design.asked)].itertuples():
+        if not np.isnan(row.ceg):
+            truth = design.gain(row.arm, row.compute)
+            yield {"quantity": "gain", "method": row.method, "low": row.ceg_low, "truth": truth, "high": row.ceg_high}
+    for row in slopes(gains).itertuples():
+        if not np.isnan(row.slope):
+            truth = design.slope(row.arm, rungs)
+            low, high = row.slope_low, row.slope_high
+            yield {"quantity": "slope", "method": row.method, "low": low, "truth": truth, "high": high}
+    yield from parameter_intervals(design, fit, level)
+
+
+def parameter_intervals(design: Design, fit: JointFit, level: float) -> Iterator[dict]:
+    """Those of the law's parameters, from the same resamples as the gains."""
+    from algoprogress.analysis.tables import law_table
+
+    table = law_table(fit, level)
+    for row in table[table["parameter"].isin(design.parameters)].itertuples():
+        if row.shared and row.arm != BASELINE:
+            continue
+        truth = design.laws[row.arm][design.parameters.index(row.parameter)]
+        yield {"quantity": row.parameter, "method": "law", "low": row.low, "truth": truth, "high": row.high}
+
+
+def coverage(
+    designs: Sequence[str] | None = None,
+    n_studies: int = 400,
+    first: int = 0,
+    n_resamples: int = 200,
+    level: float = 0.95,
+    progress: Callable[[str], None] | None = None,
+) -> pd.DataFrame:
+    """Share of intervals that hold the truth, by design, quantity and method.
+
+    Args:
+        designs: names among DESIGNS, by default all.
+        n_studies: simulated studies of each.
+        first: seed of the first of them.
+        n_resamples: behind each interval.
+        level: nominal.
+
+    Returns:
+        [design, clustered, quantity, method, n, coverage, stderr, below, above, missing]: n intervals, coverage with
+        the standard error over studies, the shares of them that lie below and above the truth, and of estimates that
+        have no interval.
+    """
+    unknown = [name for name in designs or () if name not in DESIGNS]
+    if unknown:
+        raise ValueError(f"There is no design {unknown[0]!r}; there are {', '.join(DESIGNS)}.")
+    if n_studies < 2:
+        raise ValueError(f"n_studies is 2 or more, not {n_studies}.")
+    parts = []
+    for name in designs or DESIGNS:
+        design, rows = DESIGNS[name], []
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", AnalysisWarning)
+            for s in range(first, first + n_studies):
+                rows += [{**row, "study": s} for row in intervals_of(design, s, n_resamples, level)]
+        parts.append(summarise(pd.DataFrame(rows)).assign(design=name, clustered=design.clustered))
+        if progress is not None:
+            progress(name)
+    columns = ["design", "clustered", "quantity", "method", "n", "coverage", "stderr", "below", "above", "missing"]
+    return pd.concat(parts, ignore_index=True)[columns]
+
+
+def summarise(rows: pd.DataFrame) -> pd.DataFrame:
+    """Cover by quantity and method of intervals [study, quantity, method, low, truth, high]."""
+    known = rows.assign(missing=rows["low"].isna() | rows["high"].isna())
+    known["below"], known["above"] = known["high"] < known["truth"], known["low"] > known["truth"]
+    known["inside"] = ~known["below"] & ~known["above"]
+    parts = []
+    for (quantity, method), part in known.groupby(["quantity", "method"], sort=False):
+        there = part[~part["missing"]]
+        of_study = there.groupby("study")["inside"].mean()
+        parts.append(
+            {
+                "quantity": quantity,
+                "method": method,
+                "n": len(there),
+                "coverage": there["inside"].mean(),
+                "stderr": of_study.std(ddof=1) / np.sqrt(max(len(of_study), 1)),
+                "below": there["below"].mean(),
+                "above": there["above"].mean(),
+                "missing": part["missing"].mean(),
+            }
+        )
+    return pd.DataFrame(parts)
+
+
+def plot_coverage(table: pd.DataFrame, ax: "Axes", level: float = 0.95, allowed: tuple[float, float] = (0.92, 0.98)) -> "Axes":
+    """Cover of each quantity by design, with two standard errors, and the band it should lie in.
+
+    Args:
+        table: from `coverage`.
+    """
+    designs = list(pd.unique(table["design"]))
+    kinds = list(dict.fromkeys(zip(table["quantity"], table["method"], strict=True)))
+    ax.axvspan(*allowed, color="0.93", zorder=0)
+    ax.axvline(level, color="0.6", lw=0.8, zorder=1)
+    for k, (quantity, method) in enumerate(kinds):
+        part = table[(table["quantity"] == quantity) & (table["method"] == method)]
+        y = np.array([len(designs) - 1 - designs.index(d) for d in part["design"]], float)
+        y += 0.32 - 0.64 * k / max(len(kinds) - 1, 1)
+        label = f"{quantity}, {method}" if quantity in ("gain", "slope") else quantity
+        ax.errorbar(part["coverage"], y, xerr=2 * part["stderr"], fmt="o", ms=3.5, lw=1, color=f"C{k % 10}", label=label)
+    ax.set_yticks(range(len(designs)), designs[::-1])
+    ax.set_xlabel(f"share of nominal {level:.0%} intervals that hold the truth")
+    ax.set_xlim(min(0.85, float(table["coverage"].min()) - 0.02), 1.005)
+    ax.legend(frameon=False, fontsize="small", loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return ax
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Print the table, and draw it where asked."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--studies", type=int, default=400, help="simulated studies of each design")
+    parser.add_argument("--first", type=int, default=0, help="seed of the first")
+    parser.add_argument("--resamples", type=int, default=200, help="behind each interval")
+    parser.add_argument("--design", action="append", help="one or several of: " + ", ".join(DESIGNS))
+    parser.add_argument("--figure", type=Path, help="file to draw to")
+    given = parser.parse_args(arguments)
+
+    def note(name: str) -> None:
+        print(f"done: {name}", file=sys.stderr, flush=True)
+
+    try:
+        table = coverage(given.design, given.studies, given.first, given.resamples, progress=note)
+    except ValueError as error:
+        parser.error(str(error))
+    print(table.round(3).to_string(index=False))
+    if given.figure is not None:
+        from algoprogress.analysis.figures import draw
+
+        draw(plot_coverage, table).savefig(given.figure)
+
+
+if __name__ == "__main__":
+    main()
