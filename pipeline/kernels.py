@@ -55,7 +55,9 @@ def kernels() -> tuple[Kernels | None, str]:
 
 def find_compiler() -> str | None:
     """$CC or the first of COMPILERS that is on the path."""
-    return next((found for name in (os.environ.get("CC", ""), *COMPILERS) if name and (found := shutil.which(name))), None)
+    return next(
+        (found for name in (os.environ.get("CC", ""), *COMPILERS) if name and (found := shutil.which(name))), None
+    )
 
 
 def build(compiler: str) -> Path:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from algoprogress.pipeline.corpora.cache import cache_root, exclusive, read_json, write_json
 from algoprogress.pipeline.device import prepare
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
     from algoprogress.ablations.ops import Attention
 
+Dtype = Literal["float32", "bfloat16", "float64"]
+
+BFLOAT16_UNITS = ("avx512_bf16", "amx_bf16", "bf16")  # as torch names what a processor can do; the last is Arm's
 FORMAT = 1  # of the file; a higher number makes older ones be measured again
 SMALLEST, LARGEST = 128, 1024  # of the square products by which the peak is measured
 SECONDS = 0.1  # of each timing
@@ -63,7 +66,8 @@ class Policy:
         from algoprogress.pipeline.kernels import kernels
 
         found = kernels()[0] if self.kernels else None
-        with library(self.matmul), ops.using(ops.Ways(self.attention, found, self.linear)):
+        without = frozenset() if self.linear else frozenset({"linear", "lstm"})
+        with library(self.matmul), ops.using(ops.Ways(self.attention, found, without)):
             yield
 
     def facts(self, flop_per_second: float) -> dict[str, Any]:
@@ -97,14 +101,23 @@ def choose(device: str, dtype: str = "float32", n_threads: int = 1) -> Policy:
     return known
 
 
-def best_dtype(device: str = "cpu") -> str:
-    """bfloat16 where the hardware multiplies in it, else float32: what `dtype: auto` stands for here."""
+def best_dtype(device: str = "cpu") -> Dtype:
+    """bfloat16 where the hardware multiplies in it, else float32: what `dtype: auto` stands for here.
+
+    Raises:
+        ValueError: a GPU is meant and this machine has none.
+    """
     import torch
 
     if device.startswith("cuda"):
-        return "bfloat16" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "float32"
+        if not torch.cuda.is_available():
+            raise ValueError(
+                "dtype auto is settled by the GPU of the machine that plans, and this one has none: name float32 or "
+                "bfloat16 in the study, or plan where the GPU is"
+            )
+        return "bfloat16" if torch.cuda.is_bf16_supported() else "float32"
     able = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-    return "bfloat16" if able.get("avx512_bf16") or able.get("amx_bf16") or able.get("bf16") else "float32"
+    return "bfloat16" if any(able.get(name) for name in BFLOAT16_UNITS) else "float32"
 
 
 @contextlib.contextmanager
@@ -116,7 +129,7 @@ def library(name: str | None) -> Iterator[None]:
     """
     import torch
 
-    products = torch.backends.mkldnn.matmul
+    products = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
     before = products.fp32_precision
     products.fp32_precision = "bf16" if name == "onednn" else before
     try:

@@ -10,13 +10,13 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from algoprogress.ablations.study import Study, refine
 from algoprogress.pipeline import provenance
 from algoprogress.pipeline.executors import Executor
-from algoprogress.pipeline.plan import losses
+from algoprogress.pipeline.plan import losses, worth_compiling
 from algoprogress.pipeline.progress import Progress
 from algoprogress.pipeline.worker import Outcome, Task
 from algoprogress.results import CorruptRun, Store, StoreError
@@ -45,6 +45,7 @@ def submit(
     time_limit: float | None = None,
     retry_failed: bool = False,
     device: str = "cpu",
+    compile_for: int = 0,
 ) -> Summary:
     """Train every run of a resolved study that the store does not hold, and what its sweep adds as losses come in.
 
@@ -56,6 +57,7 @@ def submit(
         time_limit: seconds after which a run is stopped by force; None: no limit.
         retry_failed: train again what has failed before.
         device: the workers' torch device.
+        compile_for: workers among which torch.compile has to repay its cost, shape by shape; 0: it is not used.
 
     Raises:
         StoreError: the store cannot be written.
@@ -67,7 +69,7 @@ def submit(
         if problem["run_id"] and problem["file"].startswith("runs/"):
             store.set_aside(problem["run_id"], problem["problem"])
             progress.say(f"set aside {problem['file']}: {problem['problem']}; trained again if {study.name} needs it")
-    loop = _Loop(study, store, progress, time_limit, retry_failed, device)
+    loop = _Loop(study, store, progress, time_limit, retry_failed, device, compile_for)
     try:
         loop.look()
         store.save_study(loop.study.stored())
@@ -95,10 +97,17 @@ class _Loop:
     """The state of one submit: what is known, what is to do, what is running."""
 
     def __init__(
-        self, grid: Study, store: Store, progress: Progress, time_limit: float | None, retry_failed: bool, device: str
+        self,
+        grid: Study,
+        store: Store,
+        progress: Progress,
+        time_limit: float | None,
+        retry_failed: bool,
+        device: str,
+        compile_for: int,
     ) -> None:
         self.grid, self.study, self.store, self.progress = grid, grid, store, progress
-        self.time_limit, self.device = time_limit, device
+        self.time_limit, self.device, self.compile_for = time_limit, device, compile_for
         self.driver = f"{provenance.machine()['host']}:{os.getpid()}"
         self.losses: dict[str, float] = {}
         self.todo: dict[str, Task] = {}
@@ -137,6 +146,10 @@ class _Loop:
                 code=provenance.code(),
                 driver=self.driver,
             )
+        if self.compile_for and tasks:
+            todo = [entry.spec for _, entry in self.study.entries() if entry.spec.run_id in tasks]
+            for run_id in worth_compiling(todo, self.compile_for, self.device):
+                tasks[run_id] = replace(tasks[run_id], torch_compile=True)
         cost = {run_id: spec.compute for run_id, spec in self.study.specs().items()}
         self.todo = dict(sorted(tasks.items(), key=lambda item: -cost[item[0]]))
         self.progress.expect(cost, set(self.losses))

@@ -264,6 +264,9 @@ def clip(model: nn.Module, largest: float | None) -> Tensor:
 
 def compile_model(model: nn.Module, device: torch.device) -> nn.Module:
     """The model through torch.compile, for batches of one shape; on a GPU its launches are replayed as one graph."""
+    import torch._dynamo
+
+    torch._dynamo.config.recompile_limit = 256  # a worker of many shapes would go back to uncompiled code after 8
     mode = "reduce-overhead" if device.type == "cuda" else None
     return torch.compile(model, dynamic=False, mode=mode)  # type: ignore[return-value]
 

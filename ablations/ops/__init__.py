@@ -1,4 +1,4 @@
-"""The operations of a model in which most of its time goes, matrix products apart: one meaning, several ways to do them.
+"""The operations of a model in which most of its time goes: one meaning, several ways to do them.
 
 By default each is plain torch, which works for every dtype and device, under vmap and for second derivatives. A trainer
 may choose faster ways for the length of a block with `using`; they change the last bits of a float and nothing else.
@@ -35,15 +35,15 @@ class Ways:
         attention: torch's fused kernel; batched products, which some processors do faster; or plain products that can
             be differentiated twice.
         kernels: compiled for this machine; used where they apply (float32 on a CPU, no dropout), else torch is.
-        linear: they do the linear layers too.
+        without: operations of this module, by name, that stay with torch all the same.
     """
 
     attention: Attention = "fused"
     kernels: Kernels | None = None
-    linear: bool = True
+    without: frozenset[str] = frozenset()
 
 
-_ways: contextvars.ContextVar[Ways] = contextvars.ContextVar("ways", default=Ways())
+_ways: contextvars.ContextVar[Ways] = contextvars.ContextVar("ways", default=Ways())  # noqa: B039 (it is frozen)
 
 
 @contextlib.contextmanager
@@ -68,10 +68,11 @@ def chosen() -> Ways:
     return Ways() if torch.compiler.is_compiling() else _ways.get()
 
 
-def kernels_for(*tensors: Tensor) -> Kernels | None:
-    """The compiled kernels, if there are any and they can work on these tensors."""
-    kernels = chosen().kernels
-    if kernels is None or torch.is_autocast_enabled("cpu"):
+def kernels_for(operation: str, *tensors: Tensor) -> Kernels | None:
+    """The compiled kernels, if there are any for the operation and they can work on these tensors."""
+    ways = chosen()
+    kernels = ways.kernels
+    if kernels is None or operation in ways.without or torch.is_autocast_enabled("cpu"):
         return None
     fits = all(t.dtype == torch.float32 and t.device.type == "cpu" and t.is_contiguous() for t in tensors)
     return kernels if fits else None
@@ -79,21 +80,19 @@ def kernels_for(*tensors: Tensor) -> Kernels | None:
 
 def linear(module: nn.Linear, x: Tensor, residual: Tensor | None = None, dropout: float = 0.0) -> Tensor:
     """residual + dropout(module(x))."""
-    plain = type(module) is nn.Linear and not dropout and chosen().linear  # a reparameterized layer knows itself what to do
-    if plain and (kernels := kernels_for(x, module.weight, *([] if residual is None else [residual]))):
+    plain = type(module) is nn.Linear and not dropout  # a reparameterized layer knows itself what to do
+    if plain and (kernels := kernels_for("linear", x, module.weight, *([] if residual is None else [residual]))):
         return kernels.linear(x, module.weight, module.bias, residual)
     y = module(x)
     y = F.dropout(y, dropout) if dropout else y
     return y if residual is None else residual + y
 
 
-def lstm(
-    module: nn.LSTM, x_BTD: Tensor, state: tuple[Tensor, Tensor] | None
-) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+def lstm(module: nn.LSTM, x_BTD: Tensor, state: tuple[Tensor, Tensor] | None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
     """module(x, state)."""
     dropout = module.dropout if module.training else 0.0
     plain = type(module) is nn.LSTM and module.batch_first and not (module.bidirectional or module.proj_size or dropout)
-    if plain and chosen().linear and (kernels := kernels_for(x_BTD.contiguous(), *(module.parameters()))):
+    if plain and (kernels := kernels_for("lstm", x_BTD.contiguous(), *(module.parameters()))):
         return kernels.lstm(module, x_BTD, state)
     return module(x_BTD, state)  # type: ignore[no-any-return]
 
@@ -113,7 +112,7 @@ def attention(qkv_BTD: Tensor, n_heads: int, turns_TK2: Tensor | None, dropout: 
         turns_TK2: cosines and sines by which queries and keys are turned (Su et al. 2021), (T, 1, K/2, 2); or None.
         dropout: of the weights.
     """
-    if not dropout and (kernels := kernels_for(qkv_BTD)):
+    if not dropout and (kernels := kernels_for("attention", qkv_BTD)):
         return kernels.attention(qkv_BTD, n_heads, turns_TK2)
     (B, T, D3), H = qkv_BTD.shape, n_heads
     qk_BTHK, v = qkv_BTD.view(B, T, 3 * H, D3 // (3 * H)).split([2 * H, H], dim=2)
@@ -141,16 +140,16 @@ def _by_products(q_BHTK: Tensor, k_BHTK: Tensor, v_BHTK: Tensor) -> Tensor:
 
 def norm(module: nn.Module, x: Tensor) -> Tensor:
     """module(x), for a norm over the last dimension."""
-    if type(module) is nn.RMSNorm and (kernels := kernels_for(x)):
+    if type(module) is nn.RMSNorm and (kernels := kernels_for("norm", x)):
         return kernels.rmsnorm(x, module.weight, module.eps or torch.finfo(x.dtype).eps)
-    if type(module) is nn.LayerNorm and (kernels := kernels_for(x)):
+    if type(module) is nn.LayerNorm and (kernels := kernels_for("norm", x)):
         return kernels.layernorm(x, module.weight, module.bias, module.eps)
     return module(x)
 
 
 def swiglu(h_BTF: Tensor) -> Tensor:
     """silu(gate) up, for h = (gate, up) side by side: Shazeer 2020; (B, T, F)."""
-    if kernels := kernels_for(h_BTF):
+    if kernels := kernels_for("swiglu", h_BTF):
         return kernels.swiglu(h_BTF)
     gate, up = h_BTF.chunk(2, dim=-1)
     return F.silu(gate) * up
@@ -158,13 +157,13 @@ def swiglu(h_BTF: Tensor) -> Tensor:
 
 def gelu(x: Tensor) -> Tensor:
     """x Phi(x), Phi the normal distribution function: Hendrycks and Gimpel 2016."""
-    if kernels := kernels_for(x):
+    if kernels := kernels_for("gelu", x):
         return kernels.gelu(x)
     return F.gelu(x)
 
 
 def cross_entropy(logits_NV: Tensor, targets_N: Tensor) -> Tensor:
     """Mean of -ln softmax(logits)[target], nats/token. The logits may be overwritten: they are not to be used again."""
-    if logits_NV.requires_grad and (kernels := kernels_for(logits_NV)):
+    if logits_NV.requires_grad and (kernels := kernels_for("cross_entropy", logits_NV)):
         return kernels.cross_entropy(logits_NV, targets_N)
     return F.cross_entropy(logits_NV, targets_N)
