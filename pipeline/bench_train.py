@@ -109,8 +109,8 @@ def random_tokens(n: int, vocab_size: int) -> Any:
     from algoprogress.pipeline.corpora.tokens import Tokens
 
     class Random(Tokens):
-        def bytes_in(self, split: str, stop: int) -> int:
-            return stop
+        def bytes_in(self, split: str, n_tokens: int) -> int:
+            return n_tokens
 
     stream = np.random.default_rng(0).integers(0, vocab_size, n + 1).astype(np.uint16)
     starts = np.zeros(1, np.int64)
@@ -138,7 +138,11 @@ def ours(case: Case, dtype: str) -> Callable[[int], None]:
 
     policy = choose("cpu", dtype)
     tokens = random_tokens(64 * case.batch_tokens, case.vocab_size)
-    return lambda steps: train(case.spec(steps, dtype), tokens, policy=policy) and None
+
+    def run(steps: int) -> None:
+        train(case.spec(steps, dtype), tokens, policy=policy)
+
+    return run
 
 
 def plain(case: Case, dtype: str) -> Callable[[int], None]:

@@ -259,7 +259,7 @@ def loss_of(
 
 def clip(model: nn.Module, largest: float | None) -> Tensor:
     """Scale the gradient down to a norm of at most `largest`; the norm that it had, left on the device."""
-    return torch.nn.utils.clip_grad_norm_(model.parameters(), math.inf if largest is None else largest, foreach=True)
+    return torch.nn.utils.clip_grad_norm_(model.parameters(), math.inf if largest is None else largest)
 
 
 def compile_model(model: nn.Module, device: torch.device) -> nn.Module:

@@ -57,7 +57,9 @@ def test_the_environment_can_switch_them_off(fresh, monkeypatch):
 
 def test_a_compiler_that_fails_is_a_reason_and_no_error(fresh, monkeypatch, tmp_path):
     compiler = tmp_path / "cc"
-    compiler.write_text('#!/bin/sh\n[ "$1" = --version ] && echo one && exit 0\necho "no room on the disk" >&2\nexit 1\n')
+    compiler.write_text(
+        '#!/bin/sh\n[ "$1" = --version ] && echo one && exit 0\necho "no room on the disk" >&2\nexit 1\n'
+    )
     compiler.chmod(compiler.stat().st_mode | stat.S_IEXEC)
     monkeypatch.setenv("CC", str(compiler))
     found, reason = building.kernels()
