@@ -109,8 +109,8 @@ def random_tokens(n: int, vocab_size: int) -> Any:
     from algoprogress.pipeline.corpora.tokens import Tokens
 
     class Random(Tokens):
-        def bytes_in(self, split: str, n_tokens: int) -> int:
-            return n_tokens
+        def bytes_in(self, split: str, n_tokens: int | None = None) -> float:
+            return n_tokens or 0
 
     stream = np.random.default_rng(0).integers(0, vocab_size, n + 1).astype(np.uint16)
     starts = np.zeros(1, np.int64)

@@ -9,6 +9,8 @@ import pytest
 import torch
 
 from algoprogress.ablations import ops
+from algoprogress.ablations.architectures.lstm import LSTM
+from algoprogress.ablations.architectures.transformer import Transformer
 from algoprogress.ablations.studies.smoke import smoke
 from algoprogress.pipeline import kernels, plan, policy
 from algoprogress.pipeline.policy import Policy, choose
@@ -46,16 +48,16 @@ def test_a_torn_file_is_measured_anew(fresh, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "options",
+    "architecture",
     [
-        {},
-        {"architecture": {"name": "transformer", "preset": "retro", "width": 32, "n_layers": 2}},
-        {"architecture": {"name": "lstm", "width": 32, "n_layers": 2}},
+        Transformer.preset("modern", width=32, n_layers=2),
+        Transformer.preset("retro", width=32, n_layers=2),
+        LSTM(width=32, n_layers=2),
     ],
     ids=["modern", "retro", "lstm"],
 )
-def test_no_policy_changes_a_float32_loss_by_more_than_1e_5_after_100_steps(make_spec, tokens, options):
-    spec = make_spec(**{"tokens": 100 * 256, "learning_rate": 0.003, **options})
+def test_no_policy_changes_a_float32_loss_by_more_than_1e_5_after_100_steps(make_spec, tokens, architecture):
+    spec = make_spec(tokens=100 * 256, learning_rate=0.003).model_copy(update={"architecture": architecture})
     plain = train(spec, tokens).record
     names = {"mkl", "onednn"} if torch.backends.mkldnn.is_available() else {None}
     name = kernels.kernels()[1] if kernels.kernels()[0] else None
