@@ -18,6 +18,7 @@ from algoprogress.ablations.accounting import flop_per_token
 from algoprogress.ablations.spec import RunSpec
 from algoprogress.pipeline.data import Tokens
 from algoprogress.pipeline.evaluation import Validation
+from algoprogress.pipeline.policy import Policy
 
 STRETCH = 16  # steps between two readings of the device: a loss is looked at late, but always in order
 CURVE_ROWS = 60  # log-spaced, so that a curve of any length has the same size
@@ -141,18 +142,20 @@ class Bookkeeping:
             "tokens_per_second": tokens_per_second,
         }
 
-    def finish(self, wall_seconds: float, device: torch.device, n_threads: int) -> Run:
+    def finish(self, wall_seconds: float, device: torch.device, n_threads: int, policy: Policy) -> Run:
         """The run, at its end.
 
         Args:
             wall_seconds: of training and evaluation.
             device: where it was trained.
             n_threads: intra-op threads.
+            policy: how it was computed.
         """
         spec, tokens = self.spec, self.tokens
         T, V = spec.data.context, spec.data.vocab_size
         validation = None if self.diverged else self.validation
         trained = self.step * spec.batch_tokens
+        speed = self.per_token * trained / wall_seconds
         record: dict[str, Any] = {
             "run_id": spec.run_id,
             "configuration_id": spec.configuration_id,
@@ -178,7 +181,8 @@ class Bookkeeping:
             "val_tokens": 0 if self.validation is None else self.validation.tokens,
             "wall_seconds": wall_seconds,
             "tokens_per_second": trained / wall_seconds,
-            "flop_per_second": self.per_token * trained / wall_seconds,
+            "flop_per_second": speed,
+            **policy.facts(speed),
             "peak_memory_bytes": peak_memory(device),
             "device": device_name(device),
             "n_threads": n_threads,

@@ -21,6 +21,7 @@ class Options:
         device: the workers' torch device.
         checkpoint_seconds: between two checkpoints of a run.
         ensembles: train runs of one shape together: True: wherever it is possible; False: never; None: where it pays.
+        compile_for: workers among which torch.compile has to repay its cost, shape by shape; 0: it is not used.
     """
 
     time_limit: float | None = None
@@ -30,6 +31,7 @@ class Options:
     device: str = "cpu"
     checkpoint_seconds: float = 600.0
     ensembles: bool | None = None
+    compile_for: int = 0
 
 
 @dataclass

@@ -22,7 +22,7 @@ from algoprogress.pipeline.ensembles.executor import bundled
 from algoprogress.pipeline.executors import Executor
 from algoprogress.pipeline.failures import Verdict, verdict
 from algoprogress.pipeline.options import Cancelled, Options, Summary
-from algoprogress.pipeline.plan import losses
+from algoprogress.pipeline.plan import losses, worth_compiling
 from algoprogress.pipeline.progress import Progress
 from algoprogress.pipeline.redaction import redact
 from algoprogress.pipeline.worker import Outcome, Task
@@ -95,6 +95,7 @@ class _Loop:
         self.specs: dict[str, RunSpec] = {}  # of the study, longest first
         self.arms: dict[str, str] = {}  # run_id -> the first arm that it is in
         self.todo: dict[str, int] = {}  # run_id -> the generation of a silent claim that it takes over, or 0
+        self.compiled: set[str] = set()  # runs whose shape repays torch.compile
         self.running: dict[str, Task] = {}
         self.elsewhere: set[str] = set()  # claimed by other submits
         self.started: dict[str, float] = {}  # when a worker began, by our clock
@@ -133,6 +134,9 @@ class _Loop:
             else:
                 advice = f"see `algoprogress logs {run_id}`, then submit with --retry-failed"
                 self.summary.failed[run_id] = f"failed before: {decided.reason}; {advice}"
+        if self.options.compile_for and self.todo:
+            specs_to_do = [self.specs[run_id] for run_id in self.todo]
+            self.compiled |= worth_compiling(specs_to_do, self.options.compile_for, self.options.device)
         self.progress.expect(cost, set(self.losses))
 
     def decide(self, run_id: str) -> Verdict:
@@ -185,6 +189,7 @@ class _Loop:
             self.arms[run_id],
             1 + max((int(failure["attempt"]) for failure in self.history.get(run_id, [])), default=0),
             self.options.device,
+            torch_compile=run_id in self.compiled,
             checkpoint_seconds=self.options.checkpoint_seconds,
             micro_batches=self.decide(run_id).micro_batches,
             code=provenance.code(),

@@ -1,28 +1,27 @@
 """train(spec) -> record and curve: one training from initial weights to validated loss. No Ray, no store.
 
-Shapes: B sequences, T context, V vocabulary.
+Shapes: B sequences, T context.
 """
 
 from __future__ import annotations
 
-import math
 import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from algoprogress.ablations.spec import RunSpec
 from algoprogress.pipeline import checkpoint
-from algoprogress.pipeline.batches import starts
+from algoprogress.pipeline.batches import Batches, starts
 from algoprogress.pipeline.bookkeeping import Bookkeeping, Run
 from algoprogress.pipeline.data import Tokens
 from algoprogress.pipeline.evaluation import validate
-from algoprogress.pipeline.gradient import State, backward
+from algoprogress.pipeline.gradient import State, backward, clip
+from algoprogress.pipeline.policy import Policy
 from algoprogress.results import StoreError
 
 
@@ -36,8 +35,9 @@ def train(
     checkpoint_path: str | Path | None = None,
     checkpoint_seconds: float = 600.0,
     micro_batches: int = 1,
+    policy: Policy | None = None,
 ) -> Run:
-    """Train one model and validate it; a function of (spec, tokens, device, n_threads) and of nothing else.
+    """Train one model and validate it; a function of (spec, tokens, device, n_threads, policy) and of nothing else.
 
     A loss that is not finite, or more than 1 nat/token above the first after warm-up, ends the run: its status is
     "diverged" and its loss the last finite training loss. That is a result and not an error.
@@ -52,21 +52,46 @@ def train(
             it, so that a result that could not be published is not lost.
         checkpoint_seconds: between two checkpoints.
         micro_batches: parts that each batch is split into, to fit in memory; other numbers give other last bits.
+        policy: how it is computed, which decides the last bits; by default in torch's own ways.
 
     Raises:
         ValueError: the corpus is too small, or has another vocabulary than the spec says.
     """
+    policy = policy or Policy()
+    with policy.active():
+        return _train(
+            spec,
+            tokens,
+            device,
+            n_threads,
+            on_progress,
+            checkpoint_path,
+            checkpoint_seconds,
+            micro_batches,
+            policy,
+        )
+
+
+def _train(
+    spec: RunSpec,
+    tokens: Tokens,
+    device: str,
+    n_threads: int,
+    on_progress: Callable[[dict[str, Any]], None] | None,
+    checkpoint_path: str | Path | None,
+    checkpoint_seconds: float,
+    micro_batches: int,
+    policy: Policy,
+) -> Run:
     if tokens.vocab_size != spec.data.vocab_size:
         raise ValueError(f"the tokens have a vocabulary of {tokens.vocab_size}, the spec says {spec.data.vocab_size}")
     torch.set_num_threads(n_threads)
     torch.set_default_dtype(torch.float32)
     where = torch.device(device)
-    T, S = spec.data.context, spec.steps
-
+    S = spec.steps
     model, optimizer = build(spec, where)
 
-    order = starts(spec, len(tokens.train))
-    within = np.arange(T + 1)
+    batches = Batches(tokens.train, starts(spec, len(tokens.train)), spec.data.context, where)
     book = Bookkeeping(spec, tokens)
     step, seconds_before = 0, 0.0
     state: State = None
@@ -81,6 +106,7 @@ def train(
             book = Bookkeeping(spec, tokens)
             step, state, seconds_before = 0, None, 0.0
 
+    compiled = compile_model(model, where) if policy.torch_compile else model
     begun = time.perf_counter()
     resumed_at, reported, saved = step, begun, begun
     unread: list[tuple[int, Tensor, Tensor, float, float]] = []
@@ -88,10 +114,9 @@ def train(
         rate = spec.learning_rate * spec.schedule.factor(step, S)
         for group in optimizer.param_groups:
             group["lr"] = rate
-        batch = torch.from_numpy(np.asarray(tokens.train)[order[step][:, None] + within].astype(np.int64)).to(where)
-        x_BT, y_BT = batch[:, :-1], batch[:, 1:]
-        loss, state = backward(model, x_BT, y_BT, state, spec.dtype, micro_batches)
-        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), spec.clip if spec.clip is not None else math.inf)
+        batch = batches[step]
+        loss, state = backward(compiled, batch[:, :-1], batch[:, 1:], state, spec.dtype, micro_batches)
+        norm = clip(model, spec.clip)
         optimizer.step()
         optimizer.zero_grad()
         if spec.reparameterization is not None:
@@ -121,7 +146,16 @@ def train(
                 checkpoint_path = None
             saved = time.perf_counter()
 
-    return book.finish(time.perf_counter() - begun + seconds_before, where, n_threads)
+    return book.finish(time.perf_counter() - begun + seconds_before, where, n_threads, policy)
+
+
+def compile_model(model: nn.Module, device: torch.device) -> nn.Module:
+    """The model through torch.compile, for batches of one shape; on a GPU its launches are replayed as one graph."""
+    import torch._dynamo
+
+    torch._dynamo.config.recompile_limit = 256  # a worker of many shapes would go back to uncompiled code after 8
+    mode = "reduce-overhead" if device.type == "cuda" else None
+    return torch.compile(model, dynamic=False, mode=mode)  # type: ignore[return-value]
 
 
 def build(spec: RunSpec, device: torch.device) -> tuple[nn.Module, torch.optim.Optimizer]:

@@ -43,11 +43,12 @@ class Task:
     attempt: int = 1
     device: str = "cpu"
     n_threads: int = 1
+    torch_compile: bool = False
     checkpoint_seconds: float = 600.0
     micro_batches: int = 1
     code: dict[str, Any] = field(default_factory=dict)
     driver: str = ""  # the submit that sent it
-    together: list[dict[str, Any]] = field(default_factory=list)  # tasks of runs of the same shape, to be trained with this one
+    together: list[dict[str, Any]] = field(default_factory=list)  # tasks of runs of one shape, to be trained with it
     over: int = 0  # the generation of the claim that this driver found silent, and that may be taken over
 
     def plain(self) -> dict[str, Any]:
@@ -230,11 +231,11 @@ def read_spec(task: Task) -> RunSpec:
 
 def _train(task: Task, beat: OnProgress) -> Run:
     from algoprogress.pipeline.data import open_tokens
-    from algoprogress.pipeline.device import prepare
+    from algoprogress.pipeline.policy import choose
     from algoprogress.pipeline.trainer import train
 
     spec = read_spec(task)
-    prepare(task.device)
+    policy = choose(task.device, spec.dtype, task.n_threads)
     tokens = open_tokens(spec.data.corpus, spec.data.corpus_sha256, spec.data.tokenizer)
     return train(
         spec,
@@ -245,6 +246,7 @@ def _train(task: Task, beat: OnProgress) -> Run:
         checkpoint_path=checkpoint_url(task),
         checkpoint_seconds=task.checkpoint_seconds,
         micro_batches=task.micro_batches,
+        policy=policy.compiling() if task.torch_compile else policy,
     )
 
 

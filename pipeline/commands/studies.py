@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from algoprogress.ablations.study import Study
 
 StudyArgument = Annotated[str, typer.Argument(help="A built-in study (see `studies`) or a YAML file.")]
+CompileOption = Annotated[
+    bool, typer.Option("--compile", help="Use torch.compile for each shape of run that repays its cost.")
+]
 ExecutorOption = Annotated[str, typer.Option(help="ray, process or inline.")]
 
 
@@ -39,14 +42,19 @@ def plan(
     study: StudyArgument,
     store: StoreOption = None,
     slots: Annotated[int | None, typer.Option(min=1, help="Runs at once; default: all cores.")] = None,
+    compile_: CompileOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Print each run with its size, cost and state, and the total. Trains nothing."""
-    from algoprogress.pipeline.plan import SPREAD
+    from algoprogress.pipeline.plan import SPREAD, worth_compiling
     from algoprogress.pipeline.plan import plan as make_plan
 
     note("measuring the time of a few steps of each new shape of run ...")
-    planned = make_plan(find_study(study), open_store(store), slots)
+    found = find_study(study)
+    planned = make_plan(found, open_store(store), slots)
+    if compile_:
+        specs = [spec for run_id, spec in found.specs().items() if run_id in set(planned.pending.run_id)]
+        planned.rows["torch_compile"] = planned.rows.run_id.isin(worth_compiling(specs, planned.slots))
     totals = planned.totals()
     if as_json:
         emit({"runs": records(planned.rows), "totals": totals}, True)
@@ -84,6 +92,7 @@ def submit(
         bool | None,
         typer.Option(help="Train runs of one shape together, wherever possible or never; default: where it is faster."),
     ] = None,
+    compile_: CompileOption = False,
     detach: Annotated[bool, typer.Option("--detach", help="With http://: queue the job and return.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -102,14 +111,17 @@ def submit(
         raise ValueError("--time-limit needs workers that can be stopped: use --executor process or ray")
     if time_limit is not None and ensembles:
         raise ValueError("--time-limit is a single run's: leave it out, or use --no-ensembles")
+    if compile_ and ensembles:
+        raise ValueError("--compile is for runs that are trained alone: leave out --compile or --ensembles")
     if jobs.is_job_address(address):
         asked = {"--slots": slots, "--gpus-per-run": gpus_per_run or None, "--max-hours": max_hours,
                  "--time-limit": time_limit, "--retry-failed": retry_failed or None, "--fail-fast": fail_fast or None,
-                 "--limit": limit, "--ensembles": ensembles or None,
+                 "--limit": limit, "--compile": compile_ or None, "--ensembles": ensembles or None,
                  "--no-ensembles": ensembles is False or None}  # fmt: skip
         raise typer.Exit(jobs.submit_job(address, study, open_store(store).url, jobs.words(asked), follow=not detach))
     jobs.check_version()
-    found, there = find_study(study), open_store(store)
+    device = "cuda" if gpus_per_run else "cpu"
+    found, there = find_study(study, device=device), open_store(store)
     there.writable()
     if max_hours is not None:
         hours = make_plan(found, there, slots).totals()["wall_hours"]
@@ -127,8 +139,9 @@ def submit(
         retry_failed=retry_failed,
         fail_fast=fail_fast,
         limit=limit,
-        device="cuda" if gpus_per_run else "cpu",
+        device=device,
         ensembles=ensembles,
+        compile_for=(slots or os.cpu_count() or 1) if compile_ else 0,
     )
     failed = [{"run_id": run_id, "message": message} for run_id, message in summary.failed.items()]
     facts = {
@@ -178,8 +191,8 @@ def diff(study: StudyArgument, store: StoreOption = None, as_json: JsonOption = 
     emit(rows, False)
 
 
-def find_study(name: str, resolved: bool = True) -> Study:
-    """A built-in study by name or a YAML file by path, with its corpora pinned."""
+def find_study(name: str, resolved: bool = True, device: str = "cpu") -> Study:
+    """A built-in study by name or a YAML file by path, with its corpora and dtypes pinned."""
     from algoprogress.ablations.study import studies as registry
     from algoprogress.pipeline.plan import resolve
 
@@ -189,4 +202,4 @@ def find_study(name: str, resolved: bool = True) -> Study:
         study = load(name)
     else:
         study = registry[name]()
-    return resolve(study, note) if resolved else study
+    return resolve(study, note, device) if resolved else study

@@ -62,7 +62,8 @@ class EnsembleExecutor:
     def start(self, task: Task) -> None:
         spec = RunSpec.model_validate(task.spec)
         # a run that has lost its worker, or its ensemble, once goes alone: it can do no more harm to others
-        least = self.choice.least(spec) if task.attempt == 1 else None
+        together = task.attempt == 1 and not task.torch_compile
+        least = self.choice.least(spec) if together else None
         kind = None if least is None else shape(spec)
         self._waiting[task.run_id] = _Waiting(task, kind, least or 1, spec.compute)
 

@@ -12,11 +12,11 @@ import math
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
 from algoprogress.pipeline.ensembles.batching import batchable
+from algoprogress.pipeline.gradient import loss_of
 
 State = tuple[Tensor, ...]  # carried from step to step, members first; empty for models without memory
 
@@ -66,8 +66,9 @@ class Stack:
 
     def _loss(self, weights: dict[str, Tensor], x_BT: Tensor, y_BT: Tensor, state: State) -> tuple[Tensor, ...]:
         """Of one member: (loss, *state)."""
-        model = self.models[0]  # with the weights that are given
-        with torch.autocast(x_BT.device.type, torch.bfloat16, enabled=self.dtype == "bfloat16"):
-            logits_BTV, after = functional_call(model, weights, (x_BT, state or None))
-        logits_BTV = logits_BTV if self.dtype == "float64" else logits_BTV.float()
-        return F.cross_entropy(logits_BTV.flatten(0, 1), y_BT.flatten()), *(after or ())
+
+        def model(x_BT: Tensor, state: State | None) -> tuple[Tensor, State | None]:
+            return functional_call(self.models[0], weights, (x_BT, state))
+
+        loss, after = loss_of(model, x_BT, y_BT, state or None, self.dtype)
+        return loss, *(after or ())

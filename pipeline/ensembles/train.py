@@ -20,12 +20,13 @@ from torch import Tensor, nn
 
 from algoprogress.ablations.spec import RunSpec
 from algoprogress.pipeline import checkpoint
-from algoprogress.pipeline.batches import starts
+from algoprogress.pipeline.batches import Batches, starts
 from algoprogress.pipeline.bookkeeping import Bookkeeping, Run
 from algoprogress.pipeline.data import Tokens
 from algoprogress.pipeline.ensembles.choice import shape
 from algoprogress.pipeline.ensembles.stack import Stack, State
 from algoprogress.pipeline.evaluation import validate
+from algoprogress.pipeline.policy import Policy
 from algoprogress.pipeline.trainer import build
 from algoprogress.results import StoreError
 
@@ -52,6 +53,7 @@ def train_together(
     on_progress: Callable[[str, dict[str, Any]], None] | None = None,
     checkpoint_paths: Mapping[str, str | Path] | None = None,
     checkpoint_seconds: float = 600.0,
+    policy: Policy | None = None,
 ) -> Iterator[Run]:
     """Train runs of one shape with stacked weights, and yield each as it ends.
 
@@ -68,6 +70,7 @@ def train_together(
             interrupted member may go on alone, and a run that was interrupted alone as a member. Who publishes a run
             removes it.
         checkpoint_seconds: between two checkpoints.
+        policy: how a run alone is computed here; what cannot be done for several models at once is left to torch.
 
     Raises:
         ValueError: the specs differ in shape, one can only be trained alone, or the corpus does not fit them.
@@ -85,9 +88,9 @@ def train_together(
     torch.set_default_dtype(torch.float32)
     where = torch.device(device)
     members = [_member(spec, tokens, where, paths.get(spec.run_id)) for spec in specs]
-    keep = _Checkpoints(paths, checkpoint_seconds)
+    keep, policy = _Checkpoints(paths, checkpoint_seconds), (policy or Policy()).stacked()
     for _, group in groupby(sorted(members, key=lambda m: m.book.step), key=lambda m: m.book.step):
-        yield from _train(list(group), tokens, where, n_threads, on_progress, keep)
+        yield from _train(list(group), tokens, where, n_threads, on_progress, keep, policy)
 
 
 def _member(spec: RunSpec, tokens: Tokens, device: torch.device, path: str | Path | None) -> _Member:
@@ -125,10 +128,12 @@ def _train(
     n_threads: int,
     on_progress: Callable[[str, dict[str, Any]], None] | None,
     keep: _Checkpoints,
+    policy: Policy,
 ) -> Iterator[Run]:
     """Of members that are at the same step."""
     first, step = members[0].spec, members[0].book.step
-    text, within = np.asarray(tokens.train), np.arange(first.data.context + 1)
+    order_SKB = np.stack([m.order_SB for m in members], axis=1)
+    batches = Batches(tokens.train, order_SKB, first.data.context, device)
     state: State = tuple(torch.stack(part) for part in zip(*(m.state for m in members), strict=True))
     unread: list[tuple[int, Tensor, Tensor, list[float], float]] = []
     begun = reported = saved = since = time.perf_counter()
@@ -142,13 +147,13 @@ def _train(
         if stack is None:
             stack = Stack([m.model for m in members], [m.spec.clip for m in members], first.dtype)
         rates = [m.spec.learning_rate * m.spec.schedule.factor(step, m.spec.steps) for m in members]
-        starts_KB = np.stack([m.order_SB[step] for m in members])
-        batch = torch.from_numpy(text[starts_KB[..., None] + within].astype(np.int64)).to(device)
-        losses_K, norms_K, state = stack.gradients(batch[..., :-1], batch[..., 1:], state)
-        for member, rate in zip(members, rates, strict=True):
-            for group in member.optimizer.param_groups:
-                group["lr"] = rate
-            member.optimizer.step()
+        batch = batches[step]
+        with policy.active():  # never while the caller has a run, and does with it what it likes
+            losses_K, norms_K, state = stack.gradients(batch[..., :-1], batch[..., 1:], state)
+            for member, rate in zip(members, rates, strict=True):
+                for group in member.optimizer.param_groups:
+                    group["lr"] = rate
+                member.optimizer.step()
         step += 1
         unread.append((step, losses_K, norms_K, rates, share()))
         if not members[0].book.due(step, len(unread)):
@@ -160,7 +165,8 @@ def _train(
             for (at, _, _, rates_at, share_at), losses_at, norms_at in zip(unread, losses, norms, strict=True):
                 member.book.note(at, losses_at[k], norms_at[k], rates_at[k], share_at + member.seconds)
             if member.book.wants_validation:
-                member.book.validated(validate(member.model, tokens, member.spec, device))
+                with policy.active():
+                    member.book.validated(validate(member.model, tokens, member.spec, device))
         unread.clear()
 
         now = time.perf_counter()
@@ -176,8 +182,9 @@ def _train(
             shared, since = share(), time.perf_counter()
             left = [k for k, m in enumerate(members) if not m.book.over]
             members, state, stack = [members[k] for k in left], tuple(s[left] for s in state), None
+            batches.keep(left)
             for member in ended:
-                yield member.book.finish(shared + member.seconds, device, n_threads)
+                yield member.book.finish(shared + member.seconds, device, n_threads, policy)
         if members and now - saved > keep.seconds:
             try:
                 keep.write(members, state, share())

@@ -97,11 +97,10 @@ def _train_and_publish(
 
 def _runs(tasks: list[Task], beat: Callable[[str, dict[str, Any]], None]) -> Iterator[Run]:
     from algoprogress.pipeline.data import open_tokens
-    from algoprogress.pipeline.device import prepare
     from algoprogress.pipeline.ensembles.train import train_together
+    from algoprogress.pipeline.policy import choose
 
     specs, task = [read_spec(one) for one in tasks], tasks[0]
-    prepare(task.device)
     data = specs[0].data
     tokens = open_tokens(data.corpus, data.corpus_sha256, data.tokenizer)
     yield from train_together(
@@ -112,4 +111,5 @@ def _runs(tasks: list[Task], beat: Callable[[str, dict[str, Any]], None]) -> Ite
         on_progress=beat,
         checkpoint_paths={one.run_id: checkpoint_url(one) for one in tasks},
         checkpoint_seconds=task.checkpoint_seconds,
+        policy=choose(task.device, specs[0].dtype, task.n_threads),
     )

@@ -82,6 +82,17 @@ def test_numpy_numbers_are_stored_as_numbers(store, make_run):
     assert (stored["n_params"], stored["loss"], stored["peak_memory_bytes"]) == (1234, 2.5, 7)
 
 
+def test_a_record_from_before_the_peak_was_measured_lacks_only_what_was_not_known(make_run):
+    record, _ = make_run()
+    new = {"gemm_flop_per_second", "gemm_fraction", "matmul", "attention", "kernels", "torch_compile"}
+    old = {key: value for key, value in record.items() if key not in {*new, "micro_batches"}} | {"schema_version": 1}
+    today = upgrade(old)
+    assert faults(today) == []
+    assert {key for key, value in today.items() if value != record[key]} == new
+    assert today["micro_batches"] == 1  # no batch was ever split
+    assert all(today[key] is None for key in new)
+
+
 def test_an_old_record_passes_through_every_version():
     upgrades = {
         1: lambda record: {**record, "compute": record["flop"]},
