@@ -36,18 +36,18 @@ def rows() -> list[dict[str, Any]]:
     from algoprogress.ablations.spec import RunSpec
     from algoprogress.pipeline.bench import compare
     from algoprogress.pipeline.data import open_tokens, resolve
-    from algoprogress.pipeline.device import prepare
     from algoprogress.pipeline.ensembles.choice import Choice
     from algoprogress.pipeline.ensembles.train import train_together
+    from algoprogress.pipeline.policy import choose
     from algoprogress.pipeline.trainer import train
 
-    prepare("cpu")
+    policy = choose("cpu")
     corpus = resolve("python")  # needs no package index
     tokens = open_tokens("python", corpus.sha256, "bytes")
     choice = Choice.where_it_pays("cpu")
 
     def together(specs: list[RunSpec]) -> None:
-        list(train_together(specs, tokens))
+        list(train_together(specs, tokens, policy=policy))
 
     found = []
     for name, fields, batch_tokens, members in CASES:
@@ -68,6 +68,6 @@ def rows() -> list[dict[str, Any]]:
         layers = getattr(first.architecture, "n_layers", 1)
         case = f"{name} {layers}x{fields['width']}, {batch_tokens:,} tokens a step, {members} runs"
         case += "" if taken else "; alone"
-        peer = partial(train, first, tokens)
+        peer = partial(train, first, tokens, policy=policy)
         found.append(compare(case, partial(together, specs), peer, TARGET if taken else 0.0, scale=members))
     return found

@@ -33,6 +33,11 @@ class Options:
     ensembles: bool | None = None
     compile_for: int = 0
 
+    @property
+    def together(self) -> bool | None:
+        """`ensembles`, but for what only runs that are trained one by one can be held to."""
+        return False if self.time_limit is not None or self.fail_fast else self.ensembles
+
 
 @dataclass
 class Summary:

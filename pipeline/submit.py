@@ -164,8 +164,7 @@ class _Loop:
         per_slot = 1 if self.options.fail_fast else WINDOW  # what is queued would still be begun after a failure
         while self.todo and not self.halted and not self.full():
             if self.executor is None:
-                together = self.options.ensembles if self.options.time_limit is None else False  # it is a single run's
-                self.executor = bundled(self.make_executor(), self.options.device, together)
+                self.executor = bundled(self.make_executor(), self.options.device, self.options.together)
                 preflight.check_nodes(self.executor, self.store, self.driver)
             if len(self.running) >= per_slot * self.executor.slots:
                 return

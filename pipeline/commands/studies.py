@@ -109,10 +109,9 @@ def submit(
             raise ValueError(f"{option} is a number above 0, not {value}")
     if time_limit is not None and executor == "inline":
         raise ValueError("--time-limit needs workers that can be stopped: use --executor process or ray")
-    if time_limit is not None and ensembles:
-        raise ValueError("--time-limit is a single run's: leave it out, or use --no-ensembles")
-    if compile_ and ensembles:
-        raise ValueError("--compile is for runs that are trained alone: leave out --compile or --ensembles")
+    for option, given in (("--time-limit", time_limit), ("--fail-fast", fail_fast), ("--compile", compile_)):
+        if given and ensembles:
+            raise ValueError(f"{option} is for runs that are trained one by one: leave out {option} or --ensembles")
     if jobs.is_job_address(address):
         asked = {"--slots": slots, "--gpus-per-run": gpus_per_run or None, "--max-hours": max_hours,
                  "--time-limit": time_limit, "--retry-failed": retry_failed or None, "--fail-fast": fail_fast or None,

@@ -124,6 +124,13 @@ def test_the_longest_goes_first_and_a_second_attempt_alone(make_spec):
     assert sizes(send(specs, slots=4, attempt=2)[0]) == [1] * 4
 
 
+def test_what_is_to_be_compiled_goes_alone(make_spec):
+    specs = [make_spec(seed=seed) for seed in range(4)]
+    recorder, _ = send(specs, slots=4, torch_compile=True)
+    assert sizes(recorder) == [1] * 4
+    assert all(task.torch_compile for task in recorder.sent)
+
+
 def test_every_run_gets_its_own_outcome(make_spec):
     specs = [make_spec(seed=seed) for seed in range(3)]
     recorder, executor = send(specs, slots=1)
@@ -224,6 +231,10 @@ def test_a_worker_publishes_each_member_and_reports_it(ensemble):
     assert store.run_ids() == set(run_ids) == heard.keys()
     assert all(found[run_id]["loss"] == store.record(run_id)["loss"] for run_id in run_ids)
     assert store.active().empty
+    for record in map(store.record, run_ids):  # torch alone can batch models; what it does so is measured as ever
+        assert record["kernels"] is None
+        assert record["attention"] in ("fused", "products")
+        assert record["gemm_fraction"] == record["flop_per_second"] / record["gemm_flop_per_second"] > 0
     assert {o["status"] for o in outcomes(task).values()} == {"present"}
 
 
@@ -295,11 +306,12 @@ def test_runs_whose_ensemble_is_killed_are_trained_again_alone(tiny_study, tmp_p
     assert len(store.runs("tiny")) == 8
 
 
-def test_a_time_limit_is_a_single_runs(cli, tiny_study, text_file, tmp_path):
+@pytest.mark.parametrize("option", [["--time-limit", 5], ["--fail-fast"], ["--compile"]])
+def test_what_is_for_runs_one_by_one_is_refused_with_ensembles(cli, tiny_study, text_file, tmp_path, option):
     study = text_file.with_name("tiny.yaml")
-    code, _, err = cli("submit", study, "--store", tmp_path, "--executor", "process", "--time-limit", 5, "--ensembles")
+    code, _, err = cli("submit", study, "--store", tmp_path, "--executor", "process", *option, "--ensembles")
     assert code == 2
-    assert "--no-ensembles" in err
+    assert f"leave out {option[0]} or --ensembles" in err
 
 
 def test_the_benchmark_of_ensembles_says_where_they_are_taken(cli, monkeypatch):
