@@ -95,9 +95,9 @@ def test_on_a_gpu_every_run_is_taken_that_can_be(make_spec):
 
 def test_on_a_cpu_small_steps_of_models_without_memory_are_taken(make_spec):
     least = Choice.where_it_pays("cpu").least
-    assert least(make_spec()) == 4  # 16 wide, 256 tokens a step
-    assert least(make_spec(batch_tokens=2048, tokens=2048)) == 4
-    assert least(make_spec(batch_tokens=2080, tokens=2080)) is None
+    assert least(make_spec()) == 8  # 16 wide, 256 tokens a step
+    assert least(make_spec(batch_tokens=128)) == 8
+    assert least(make_spec(batch_tokens=288, tokens=288)) is None
     assert least(make_spec("lstm")) is None
     assert least(make_spec(dropout=0.1)) is None
 
@@ -112,8 +112,8 @@ def test_the_runs_of_a_shape_are_shared_out_among_the_slots(make_spec):
 
 def test_too_few_to_be_faster_are_trained_alone(make_spec):
     choice = Choice.where_it_pays("cpu")
-    specs = [make_spec(seed=seed) for seed in range(4)]
-    assert sizes(send(specs, 1, choice)[0]) == [4]
+    specs = [make_spec(seed=seed) for seed in range(8)]
+    assert sizes(send(specs, 1, choice)[0]) == [8]
     assert sizes(send(specs[1:], 1, choice)[0]) == [1, 1]  # the third waits, so that others may join it
 
 
@@ -202,11 +202,11 @@ def test_where_it_pays_is_the_default(tiny_study, tmp_path, monkeypatch):
     entry = tiny_study.arms["modern"][0]
     seeds = tuple(
         entry.model_copy(update={"spec": entry.spec.model_copy(update={"seed": seed, "tokens": 2560})})
-        for seed in range(5)
+        for seed in range(8)
     )
     study = tiny_study.model_copy(update={"arms": {"lstm": tiny_study.arms["lstm"][:1], "modern": seeds}})
-    assert run(study, Store(tmp_path)).trained == 6
-    assert seen == [5]
+    assert run(study, Store(tmp_path)).trained == 9
+    assert seen == [8]
 
 
 @pytest.fixture
@@ -320,7 +320,7 @@ def test_the_benchmark_of_ensembles_says_where_they_are_taken(cli, monkeypatch):
     monkeypatch.setattr(bench, "ROUNDS", 1)
     monkeypatch.setattr(bench_ensembles, "STEPS", 2)
     monkeypatch.setattr(
-        bench_ensembles, "CASES", [("transformer", {"width": 16}, 128, 4), ("lstm", {"width": 8}, 128, 2)]
+        bench_ensembles, "CASES", [("transformer", {"width": 16}, 128, 8), ("lstm", {"width": 8}, 128, 2)]
     )
     code, out, _ = cli("bench", "ensembles", "--json")
     taken, alone = json.loads(out)
