@@ -8,9 +8,11 @@ import pandas as pd
 
 from algoprogress.analysis.gains import Reference, gains_of
 from algoprogress.analysis.joint import JointFit
+from algoprogress.analysis.laws.base import Law
 from algoprogress.analysis.warnings import AnalysisWarning
 
 N_GRID = 41
+BEYOND = 10.0  # a fit is drawn this many times the compute of the largest run, dashed where it is extrapolated
 
 
 def law_curves(fit: JointFit, level: float = 0.95) -> pd.DataFrame:
@@ -42,3 +44,35 @@ def gain_bands(fit: JointFit, level: float = 0.95, reference: Reference = "new")
     measured = fit.front.groupby("arm")["rung"].agg(["min", "max"])
     inside = bands["compute"].between(bands["arm"].map(measured["min"]), bands["arm"].map(measured["max"]))
     return bands[inside].reset_index(drop=True)
+
+
+def fitted_curves(law: Law, runs: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
+    """Best loss of each arm of a fitted law, from its smallest run to a decade beyond its largest.
+
+    The band is that of the covariance of the parameters, by the delta method in log loss: about the line, and without
+    what resampling knows of the frontier.
+
+    Args:
+        runs: [arm, compute] of what it was fitted to.
+
+    Returns:
+        [arm, compute, loss, loss_low, loss_high, extrapolated], as `fit_with_band` draws it; the band is nan where a
+        parameter has no error.
+    """
+    from scipy.stats import norm
+
+    parts = []
+    step = 1e-5 * np.maximum(1.0, np.abs(law.theta_))
+    for arm in law.arms_:
+        first, last = runs.loc[runs["arm"].astype(str) == str(arm), "compute"].agg(["min", "max"]).astype(float)
+        compute = np.unique([*np.geomspace(first, BEYOND * last, N_GRID), last])
+        up, down = (np.log(law.best_loss(compute, arm, law.theta_ + s * np.diag(step))) for s in (1, -1))
+        J = (up - down) / (2 * step[:, None])
+        spread = norm.ppf((1 + level) / 2) * np.sqrt(np.einsum("pc,pq,qc->c", J, law.covariance_, J))
+        loss = law.best_loss(compute, arm)
+        parts.append(
+            pd.DataFrame({"arm": arm, "compute": compute, "loss": loss}).assign(
+                loss_low=loss * np.exp(-spread), loss_high=loss * np.exp(spread), extrapolated=compute > last
+            )
+        )
+    return pd.concat(parts, ignore_index=True)

@@ -77,6 +77,7 @@ class SeedDraws:
         tried: at each of them.
         common_nn: share of seeds, or clusters, that the best configurations of two points have in common.
         noise: None where nothing was repeated; the draws are then 0.
+        clustered: whether the clusters that have noise in common were named.
         n_resamples: B.
         seed: of the draws.
     """
@@ -87,6 +88,7 @@ class SeedDraws:
     noise: Noise | None
     n_resamples: int
     seed: int
+    clustered: bool = False
 
     def generator(self, stream: int) -> np.random.Generator:
         """For what is drawn besides: each stream is one of its own, and the same whenever it is asked for."""
@@ -173,7 +175,7 @@ def draw_seeds(
     overlap = [[len(a & b) / np.sqrt(max(len(a), 1) * max(len(b), 1)) for b in best_keys] for a in best_keys]
     common_nn = np.array(overlap)
     np.fill_diagonal(common_nn, 1.0)
-    return SeedDraws(pd.DataFrame(points), tried, common_nn, noise, n_resamples, seed)
+    return SeedDraws(pd.DataFrame(points), tried, common_nn, noise, n_resamples, seed, cluster is not None)
 
 
 def _columns_of(points: pd.DataFrame, front: pd.DataFrame) -> np.ndarray:

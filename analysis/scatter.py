@@ -8,9 +8,10 @@ one batch have a fault in common). The covariance of the log losses of frontier 
 
 with D what the repeats' own scale gives, K the seeds (or clusters) that two points share, g the part of rungs.
 Residuals of the law see V through M = I - H, repeats see rho and s. Given rho and g, s² is scaled inverse chi-squared
-(restricted likelihood); these two are weighed on a grid, with a prior that puts some weight on 0 and is otherwise
-uniform in rho and in g / (1 + g) (the uniform shrinkage prior; Daniels 1999). Each resample has an s, rho and g of its
-own, so that what is not known of the noise widens the intervals, as Student's t does.
+(restricted likelihood); these two are weighed on a grid, with a prior that puts some weight on 0 (none of its own for
+rho where clusters are named: who names them says that they have noise in common) and is otherwise uniform in rho and in
+g / (1 + g) (the uniform shrinkage prior; Daniels 1999). Each resample has an s, rho and g of its own, so that what is
+not known of the noise widens the intervals, as Student's t does.
 """
 
 from dataclasses import dataclass
@@ -75,17 +76,23 @@ def scatter_about(law: LossLaw | None, draws: SeedDraws) -> Scatter | None:
     comparable = any(np.abs(A - np.diag(np.diag(A))).max(initial=0) > 1e-9 for A in (G, K if len(r) else G))
     rho = SHARED if comparable else np.zeros(1)
     g = SHRINKAGE / (1 - SHRINKAGE) if noise is not None and len(r) else np.zeros(1)
-    prior = np.outer(_prior(len(g), NO_RUNGS), _prior(len(rho), NOT_SHARED)).ravel()
+    of_seeds = 1 / len(rho) if draws.clustered else NOT_SHARED
+    prior = np.outer(_prior(len(g), NO_RUNGS), _prior(len(rho), of_seeds)).ravel()
+    squares, log_det = np.zeros((2, len(g), len(rho)))
+    if not len(r):
+        r, Q = np.zeros(len(columns)), np.empty((len(columns), 0))
+    repeats, root = _along_axes(G, u), np.sqrt(D)  # one decomposition serves every rho, and below every g
+    for j, share in enumerate(rho):
+        points = _along_axes(Q.T @ ((1 - share) * np.diag(D) + share * root[:, None] * K * root) @ Q, Q.T @ r)
+        for (squared, variance), added in (
+            ((repeats[0], 1 - share + share * repeats[1]), 0 * g),
+            (points, g * D.mean()),
+        ):
+            total = np.maximum(variance + added[:, None], 1e-12 * variance.max(initial=1e-300))
+            squares[:, j] += (squared / total).sum(1)
+            log_det[:, j] += np.log(total).sum(1)
+    squares, log_det = squares.ravel(), log_det.ravel()
     rho, g = (v.ravel() for v in np.meshgrid(rho, g))
-    d = np.sqrt(D)
-    together = np.diag(d) @ K @ np.diag(d)
-    V = (1 - rho)[:, None, None] * np.diag(D) + rho[:, None, None] * together
-    V = V + (g * D.mean())[:, None, None] * np.eye(len(D))
-    S = (1 - rho)[:, None, None] * np.eye(len(u)) + rho[:, None, None] * G
-    squares, log_det = _gaussian(S, u)
-    if len(r):
-        of_law = _gaussian(Q.T @ V @ Q, Q.T @ r)
-        squares, log_det = squares + of_law[0], log_det + of_law[1]
     dof = len(u) + Q.shape[1]
     squares = np.maximum(squares, 1e-300)
     log_p = -0.5 * log_det - 0.5 * dof * np.log(squares)
@@ -113,10 +120,7 @@ def _residuals(law: LossLaw | None) -> tuple[np.ndarray, np.ndarray]:
     return residuals(law), U[:, rank:]
 
 
-def _gaussian(V: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """x' V^-1 x and ln |V| of a stack of covariances."""
-    if not len(x):
-        return np.zeros(len(V)), np.zeros(len(V))
-    V = V + 1e-12 * np.einsum("gii->g", V)[:, None, None] * np.eye(len(x))
-    solved = np.linalg.solve(V, np.broadcast_to(x[:, None], (len(V), len(x), 1)))[..., 0]
-    return solved @ x, np.linalg.slogdet(V)[1]
+def _along_axes(V: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Squares of x along the principal axes of a covariance, and the variances there."""
+    variance, axes = np.linalg.eigh(V)
+    return (axes.T @ x) ** 2, np.maximum(variance, 0.0)

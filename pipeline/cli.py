@@ -12,7 +12,7 @@ from typing import NoReturn
 
 import typer
 
-from algoprogress.pipeline.commands import analysis, bench, cancel, corpus, fit, gains, store, studies
+from algoprogress.pipeline.commands import accounting, analysis, bench, cancel, corpus, fit, gains, store, studies
 from algoprogress.pipeline.executors import ClusterLost, NotEnoughResources
 from algoprogress.pipeline.output import RUNS_FAILED, Refused, note
 
@@ -43,6 +43,7 @@ for command in (
     analysis.report,
     fit.fit,
     gains.gains,
+    accounting.accounting,
     bench.bench,
 ):
     app.command()(command)

@@ -1,5 +1,6 @@
 """What do the runs look like?  Functions of tidy data and an `ax`; they draw and compute no statistics."""
 
+from algoprogress.analysis.figures.coverage import coverage_plot
 from algoprogress.analysis.figures.fits import fit_with_band
 from algoprogress.analysis.figures.gains import gain_versus_compute, slope_forest
 from algoprogress.analysis.figures.isoflop import isoflop_curves
@@ -9,6 +10,7 @@ from algoprogress.analysis.figures.profile import profile_plot
 from algoprogress.analysis.figures.style import draw, new_axes, save
 
 __all__ = [
+    "coverage_plot",
     "draw",
     "fit_with_band",
     "gain_versus_compute",

@@ -136,8 +136,8 @@ class BrokenNeuralScalingLaw(LossLaw):
         """A break whose change of slope lies within two standard errors of none need not be there."""
         rows = self.summary[self.summary["parameter"].str.fullmatch(r"c[1-9]\d*")]
         return [
-            f"the change of slope {row.parameter} could be none ({row.estimate:.2g}, standard error {row.stderr:.2g}), "
-            "so that neither the place nor the width of the break is known"
+            f"the change of slope {row.parameter} could be none ({row.estimate:.2g}, standard error {row.stderr:.2g}),"
+            " so that neither the place nor the width of the break is known"
             for row in rows.itertuples()
             if abs(row.estimate) < 2 * row.stderr
         ]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import warnings
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from algoprogress.pipeline.commands.inputs import ArmOption, Target, is_file, read_runs, renamed
+from algoprogress.pipeline.commands.inputs import ArmOption, FigureOption, Target, draw_to, is_file, read_runs, renamed
 from algoprogress.pipeline.output import JsonOption, StoreOption, emit, note
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ def fit(
     u_col: Annotated[str | None, typer.Option(help="Column of a file with the number of unique tokens.")] = None,
     c_col: Annotated[str | None, typer.Option(help="Column of a file with compute in FLOP.")] = None,
     loss_col: Annotated[str | None, typer.Option(help="Column of a file with the loss in nats/token.")] = None,
+    figure: FigureOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Fit a scaling law: one in compute to the frontier of each arm, one in size and data to all runs of each arm.
@@ -59,10 +61,15 @@ def fit(
     runs = read_runs(target, arm, store, where, columns)
     chosen = _method(method, bootstrap, cluster)
     options = (law, huber, chosen, cluster, level, bootstrap or RESAMPLES, seed)
-    if share is None:
-        rows = [row for _, part in runs.groupby("arm", sort=False) for row in _fitted(part, None, *options)]
-    else:
-        rows = _fitted(runs, share if share == "rescaled" else dict.fromkeys(share.split(","), "all"), *options)
+    parts = [part for _, part in runs.groupby("arm", sort=False)] if share is None else [runs]
+    shared = share if share is None or share == "rescaled" else dict.fromkeys(share.split(","), "all")
+    rows, drawn = [], []
+    for part in parts:
+        fitted, data, more = _fitted(part, shared, *options)
+        rows += more
+        drawn.append((fitted, data))
+    if figure is not None:
+        _draw(drawn, level, figure)
     if as_json:
         emit(rows[0] if is_file(target) and len(rows) == 1 else rows, True)
         return
@@ -96,8 +103,8 @@ def _fitted(
     level: float,
     n: int,
     seed: int,
-) -> list[dict[str, Any]]:
-    """What `fit --json` says of each arm of one fit, with the warnings on the way."""
+) -> tuple[Law, pd.DataFrame, list[dict[str, Any]]]:
+    """One fit, what it was fitted to, and what `fit --json` says of each of its arms, with the warnings on the way."""
     from algoprogress.analysis import LossLaw, frontier, laws
 
     unfitted = laws[law](huber=huber)
@@ -112,7 +119,21 @@ def _fitted(
             f"the intervals rest on {len(data)} points of the frontier and take as known which of the {len(runs)} runs "
             "are best; the intervals of the gains do not"
         )
-    return [_row(fitted, str(arm), runs, table, notes, share) for arm in fitted.arms_]
+    return fitted, data, [_row(fitted, str(arm), runs, table, notes, share) for arm in fitted.arms_]
+
+
+def _draw(drawn: list[tuple[Law, pd.DataFrame]], level: float, figure: Path) -> None:
+    """What was fitted as points over compute, and the best loss by the law with its band."""
+    import pandas as pd
+
+    from algoprogress.analysis.bands import fitted_curves
+    from algoprogress.analysis.figures import fit_with_band
+
+    points = pd.concat([data for _, data in drawn], ignore_index=True)
+    if "compute" not in points:
+        raise ValueError("--figure draws loss against compute: name the column of compute with --c-col, in FLOP")
+    curves = pd.concat([fitted_curves(law, data, level) for law, data in drawn], ignore_index=True)
+    draw_to(figure, fit_with_band, points, curves, [str(a) for a in pd.unique(points["arm"])])
 
 
 def _row(

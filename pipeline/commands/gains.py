@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
+import warnings
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from algoprogress.pipeline.commands.inputs import ArmOption, Target, is_file, notes, numbers, read_runs, renamed
+from algoprogress.pipeline.commands.inputs import (
+    ArmOption,
+    FigureOption,
+    Target,
+    draw_to,
+    is_file,
+    notes,
+    numbers,
+    read_runs,
+    renamed,
+)
 from algoprogress.pipeline.output import JsonOption, StoreOption, emit, note, open_store
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from algoprogress.analysis.joint import JointFit
 
 
 def gains(
@@ -33,6 +47,7 @@ def gains(
     multiverse: Annotated[
         bool, typer.Option("--multiverse", help="The same question over every choice of protocol, at one compute.")
     ] = False,
+    figure: FigureOption = None,
     store: StoreOption = None,
     where: Annotated[str | None, typer.Option(help="A pandas query that chooses runs.")] = None,
     n_col: Annotated[str | None, typer.Option(help="Column of a file with the number of parameters.")] = None,
@@ -54,27 +69,59 @@ def gains(
         compute = numbers("--at-compute", at_compute)
         if compute is not None and len(compute) > 1:
             raise ValueError("--multiverse asks about one compute: give --at-compute one number")
-        emit(
-            _multiverse(runs, baseline, compute[0] if compute else None, curves, level, resamples, seed, as_json),
-            as_json,
-        )
+        table = _multiverse(runs, baseline, compute[0] if compute else None, curves, level, resamples, seed, as_json)
+        emit(table, as_json)
+        if figure is not None:
+            _draw_multiverse(table, figure)
         return
-    from algoprogress.analysis import compute_equivalent_gain
+    from algoprogress.analysis.gains import gains_of
+    from algoprogress.analysis.joint import fit_jointly
 
     with notes():
-        table = compute_equivalent_gain(
+        fit = fit_jointly(
             runs,
             baseline,
-            at_compute=numbers("--at-compute", at_compute),
-            at_loss=numbers("--at-loss", at_loss),
-            reference=reference,  # type: ignore[arg-type]
-            level=level,
+            law.split(","),
             n_resamples=1000 if resamples is None else resamples,
             seed=seed,
-            law=law.split(","),
             cluster=cluster,
         )
+        table = gains_of(
+            fit,
+            numbers("--at-compute", at_compute),
+            numbers("--at-loss", at_loss),
+            reference=reference,  # type: ignore[arg-type]
+            level=level,
+        )
     emit(table, as_json)
+    if figure is not None:
+        _draw(fit, level, reference, figure)
+
+
+def _draw(fit: JointFit, level: float, reference: str, figure: Path) -> None:
+    """Gain against compute: measured at every rung, by the first law between them."""
+    from algoprogress.analysis.bands import gain_bands
+    from algoprogress.analysis.figures import gain_versus_compute
+    from algoprogress.analysis.gains import gains_of
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # said already with the table
+        measured = gains_of(fit, method="interpolated", reference=reference, level=level)  # type: ignore[arg-type]
+        bands = gain_bands(fit, level, reference)  # type: ignore[arg-type]
+    draw_to(figure, gain_versus_compute, measured, bands, fit.arms, fit.baseline)
+
+
+def _draw_multiverse(table: pd.DataFrame, figure: Path) -> None:
+    """One figure an arm; with several, the arm is part of the name."""
+    import pandas as pd
+
+    from algoprogress.analysis.figures import multiverse_plot
+    from algoprogress.analysis.multiverse import CHOICES
+
+    several = len(pd.unique(table["arm"])) > 1
+    for arm, part in table.groupby("arm", sort=False):
+        path = figure.with_name(f"{figure.stem}-{arm}{figure.suffix}".replace("/", "_")) if several else figure
+        draw_to(path, multiverse_plot, part, choices=list(CHOICES), width=7.5, height=7.5)
 
 
 def _multiverse(

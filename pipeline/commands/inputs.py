@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 Target = Annotated[str, typer.Argument(help="A study in the store, or a CSV or Parquet file with a row per run.")]
 ArmOption = Annotated[
     str | None, typer.Option(help="Column of a file that names the arm, or several with commas between.")
+]
+
+FigureOption = Annotated[
+    Path | None, typer.Option("--figure", help="Also draw it, as PNG and SVG: a path with or without a suffix.")
 ]
 
 
@@ -88,3 +92,14 @@ def notes() -> Iterator[None]:
         yield
     for line in dict.fromkeys(str(w.message) for w in caught):
         note(f"warning: {line}")
+
+
+def draw_to(path: Path, plot: Callable[..., Any], *data: object, **options: Any) -> None:
+    """Draw a figure to a path as PNG and SVG, and say where; a path that can not be written to is wrong use."""
+    from algoprogress.analysis.figures import draw, save
+
+    try:
+        for file in save(draw(plot, *data, **options), path):
+            note(f"wrote {file}")
+    except OSError as error:
+        raise ValueError(f"--figure {path} can not be written: {error}") from None

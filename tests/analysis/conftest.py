@@ -7,17 +7,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from algoprogress.analysis.coverage import GROWING
+from algoprogress.analysis.null_study import CONSTANT
 from algoprogress.analysis.simulation import simulate_runs
 from algoprogress.analysis.warnings import AnalysisWarning
-
-# The arm's exponent is larger than the baseline's: gains grow as C^(0.165 / 0.14 - 1).
-GROWING = {"lstm": (0.6, 60.0, 0.14), "modern": (0.6, 115.0, 0.165), "retro": (0.6, 60.0, 0.142)}
-# One exponent: a gain of 1.6 (and 1.2) at every compute.
-CONSTANT = {
-    "lstm": (0.6, 60.0, 0.14),
-    "modern": (0.6, 60.0 * 1.6**-0.14, 0.14),
-    "retro": (0.6, 60.0 * 1.2**-0.14, 0.14),
-}
 
 
 @pytest.fixture(autouse=True)

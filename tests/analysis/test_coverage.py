@@ -26,9 +26,13 @@ def test_intervals_cover_in_a_few_studies(design):
 @pytest.mark.slow
 @pytest.mark.parametrize("design", DESIGNS)
 def test_nominal_95_percent_intervals_cover_92_to_98_percent(design):
+    """But for those that the design lists as too short or too long; to two errors of 400 studies."""
     table = coverage([design], n_studies=400, first=20_000)
-    too_long = table["coverage"].gt(BAND[1]) & ~table["quantity"].isin(DESIGNS[design].unidentified)
-    outside = table[table["coverage"].lt(BAND[0]) | too_long]
+    error, cover, of = 2 * table["stderr"], table["coverage"], DESIGNS[design]
+    known_short = [pair in of.short for pair in zip(table["quantity"], table["method"], strict=True)]
+    short = (cover + error < BAND[0]) & ~np.array(known_short)
+    long = (cover - error > BAND[1]) & ~table["quantity"].isin(of.unidentified)
+    outside = table[short | long | (cover < 0.8)]
     assert outside.empty, outside.round(3).to_string(index=False)
 
 

@@ -82,6 +82,12 @@ def frames(draw: st.DrawFn, name: str) -> pd.DataFrame:
     return runs
 
 
+def refused(error: Exception) -> None:
+    """A sentence for a person; LinAlgError is a ValueError, but none."""
+    assert not isinstance(error, np.linalg.LinAlgError)
+    assert len(str(error)) > 30
+
+
 @pytest.mark.parametrize("name", laws)
 @examples(15)
 @given(data=st.data(), huber=st.sampled_from([None, np.inf, 1e-3, 1e-5]))
@@ -92,8 +98,7 @@ def test_any_table_gives_a_refusal_or_an_honest_fit(name, data, huber):
         try:
             law = laws[name](huber=huber).fit(runs)
         except (ValueError, ConvergenceError) as error:
-            assert not isinstance(error, np.linalg.LinAlgError)  # a ValueError, but no sentence for a person
-            assert len(str(error)) > 30
+            refused(error)
             return
     others = [w for w in caught if not issubclass(w.category, AnalysisWarning)]
     assert not others, [str(w.message) for w in others]
@@ -122,8 +127,7 @@ def test_any_two_tables_as_arms_give_a_refusal_or_an_honest_fit(name, data, shar
             chosen = {laws[name].shareable[0]: "all"} if share == "first" else share
             law = laws[name]().fit(runs, share=chosen)
         except (ValueError, ConvergenceError) as error:
-            assert not isinstance(error, np.linalg.LinAlgError)  # a ValueError, but no sentence for a person
-            assert len(str(error)) > 30
+            refused(error)
             return
     assert np.isfinite(law.params_.to_numpy()).all()
     assert law.diagnostics_["gradient_norm"] < CONVERGED or caught
@@ -143,11 +147,26 @@ def test_any_interval_of_any_fit_holds_its_estimate_or_says_why_not(name, data, 
             law = laws[name](huber=0.02).fit(runs)
             table = law.intervals(method, n=20)
         except (ValueError, ConvergenceError) as error:
-            assert not isinstance(error, np.linalg.LinAlgError)  # a ValueError, but no sentence for a person
-            assert len(str(error)) > 30
+            refused(error)
             return
     known = table[~(table["low"].isna() | table["high"].isna())]
     assert (known["low"] <= known["high"]).all()
     if method != "pairs":  # percentiles of few resamples may miss the estimate
         assert (known["low"] <= known["estimate"] + 1e-6 * known["estimate"].abs()).all()
     assert caught or len(known) >= len(table) - 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", laws)
+def test_a_million_runs_are_fitted(name):
+    n, rng = 1_000_000, np.random.default_rng(0)
+    N, D = np.exp(rng.uniform(16, 24, n)), np.exp(rng.uniform(20, 28, n))
+    columns = {"n_params": N, "tokens": D, "unique_tokens": D / np.exp(rng.uniform(0, 3, n)), "compute": 6 * N * D}
+    _, parameters = laws[name].example()
+    runs = pd.DataFrame({c: columns[c] for c in laws[name].inputs})
+    loss = laws[name].formula(parameters, *(runs[c].to_numpy() for c in runs))
+    runs["loss"] = loss * np.exp(0.01 * rng.standard_normal(n))
+    law = laws[name]().fit(runs)
+    some = runs.iloc[:1000]
+    found = law.predict(*(some[c].to_numpy() for c in law.inputs))
+    np.testing.assert_allclose(found, loss[:1000], rtol=2e-3)

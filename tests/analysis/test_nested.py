@@ -5,14 +5,11 @@ import pytest
 from scipy.stats import binom
 
 from algoprogress.analysis import frontier, laws, nested_models
-from algoprogress.analysis.nested import compare, equal_exponents, f_test, models_of, objectives
+from algoprogress.analysis.nested import equal_exponents, f_test, models_of, objectives
+from algoprogress.analysis.null_study import NULLS, PLAIN, SIX, main, null_study
+from algoprogress.analysis.null_study import SIZED as SAME_GAIN
 from algoprogress.analysis.simulation import simulate_isoflop, simulate_runs
 
-SIX = tuple(float(c) for c in np.geomspace(1e11, 1e13, 6))
-# One configuration a rung and no noise but the seeds': the null as the tests assume it.
-PLAIN = {"sizes": (0,), "rates": (0,), "n_best_seeds": 1, "noise": 0.02, "budgets": SIX, "budget_error": 0}
-ONE = (1.8, 480.0, 2100.0, 0.35, 0.37)
-SAME_GAIN = {"old": ONE, "new": (1.8, 480.0 * 1.6**-0.18, 2100.0 * 1.6**-0.18, 0.35, 0.37)}
 MODELS = ["separate", "shared E", "shared E and exponents", "one compute multiplier"]
 
 
@@ -69,15 +66,6 @@ def test_wrong_use_is_refused(growing, noisy_runs):
         nested_models(noisy_runs[noisy_runs["arm"] == "lstm"])
 
 
-def p_values(n: int, constant: dict, first: int, test=None, **options) -> np.ndarray:
-    """p of equal exponents of modern and lstm when the gain is constant."""
-    found = []
-    for s in range(n):
-        front = frontier(simulate_runs(constant, seed=first + s, **options))
-        found.append(equal_exponents(laws["power"]().fit(front, {"E": "all"}), "lstm", "modern", seed=s))
-    return np.array(found)
-
-
 def test_the_f_test_of_equal_exponents_holds_its_level_when_the_gain_is_constant(constant):
     """Outcomes drawn about one constant gain, both models refitted to all at once."""
     front = frontier(simulate_runs(constant, **{**PLAIN, "noise": 1e-4}))
@@ -93,34 +81,23 @@ def test_the_f_test_of_equal_exponents_holds_its_level_when_the_gain_is_constant
 
 def test_a_gain_that_doubles_over_the_ladder_is_found(constant):
     steep = {**constant, "modern": (0.6, 60.0 * 2.3, 0.14 * 1.25)}
-    assert (p_values(4, steep, 300, **PLAIN) < 0.05).sum() >= 3
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "design",
-    [
-        PLAIN,
-        {"noise": 0.04, "noise_exponent": 0.2},
-        {"noise": 0.03, "rung_noise": 0.03},
-    ],
-    ids=["one configuration", "swept, noise falls", "noise common to a rung"],
-)
-def test_a_constant_gain_is_rejected_in_3_to_7_percent_of_1000_studies(constant, design):
-    rejected = (p_values(1000, constant, 7000, **design) < 0.05).mean()
-    assert 0.03 <= rejected <= 0.07, rejected
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("clustered", [False, True], ids=["independent", "sizes have noise in common"])
-def test_the_bootstrap_holds_its_level_for_the_law_in_size_and_data(clustered):
-    noise = {"noise": 0.004, "size_noise": 0.008} if clustered else {"noise": 0.01}
     p = []
-    for s in range(1000):
-        runs = simulate_isoflop(SAME_GAIN, n_sizes=5, seed=s, **noise)
-        law = laws["chinchilla"](huber=np.inf)
-        free, equal = law.fit(runs, {"E": "all"}), None
-        equal = laws["chinchilla"](huber=np.inf).fit(runs, {"E": "all", "alpha": "all", "beta": "all"})
-        p.append(compare(free, equal, "bootstrap", "size" if clustered else None, 99, s)["p"])
-    rejected = (np.array(p) <= 0.05).mean()
+    for s in range(4):
+        law = laws["power"]().fit(frontier(simulate_runs(steep, seed=300 + s, **PLAIN)), {"E": "all"})
+        p.append(equal_exponents(law, "lstm", "modern"))
+    assert (np.array(p) < 0.05).sum() >= 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("design", NULLS)
+def test_a_constant_gain_is_rejected_in_3_to_7_percent_of_1000_studies(design):
+    rejected = null_study([design], 1000, 7000)["rejected"].iloc[0]
     assert 0.03 <= rejected <= 0.07, rejected
+
+
+def test_the_command_prints_the_share_that_is_rejected(capsys):
+    main(["--studies", "2", "--design", "one configuration"])
+    assert "one configuration power 2" in " ".join(capsys.readouterr().out.split())
+    with pytest.raises(SystemExit):
+        main(["--design", "none"])
+    assert "There is no design 'none'" in capsys.readouterr().err

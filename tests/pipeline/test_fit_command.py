@@ -6,6 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from algoprogress.analysis.simulation import simulate_runs
+
 
 def grid(n: int = 40, seed: int = 0) -> pd.DataFrame:
     rng = np.random.default_rng(seed)
@@ -157,3 +159,13 @@ def test_gains_name_an_arm_by_several_columns(cli, tmp_path):
     gains = {row["arm"]: row["ceg"] for row in json.loads(out) if row["method"] == "interpolated"}
     assert code == 0
     assert gains == {"const,1": pytest.approx(2, rel=0.05), "const,2": pytest.approx(3, rel=0.05)}
+
+
+def test_a_fit_of_every_arm_is_drawn_where_asked(cli, tmp_path):
+    file, arms = tmp_path / "runs.csv", {"old": (0.6, 60.0, 0.14), "new": (0.6, 56.0, 0.14)}
+    simulate_runs(arms, noise=0.01, sizes=(0,), rates=(0,)).to_csv(file, index=False)
+    code, _, err = cli("fit", file, "--arm", "arm", "--figure", tmp_path / "fit.svg")
+    assert code == 0
+    drawn = (tmp_path / "fit.svg").read_text()
+    assert "old" in drawn and "new" in drawn and "extrapolated" in drawn
+    assert f"wrote {tmp_path / 'fit.png'}" in err

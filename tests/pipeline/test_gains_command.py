@@ -84,3 +84,29 @@ def test_wrong_use_is_one_sentence(cli, tmp_path, words, said):
     code, out, err = cli("gains", file, "--arm", "arm", "--baseline", "old", *words)
     assert (code, out) == (2, "")
     assert said in err
+
+
+@pytest.mark.parametrize("suffix", [".png", ""])
+def test_gains_are_drawn_where_asked(cli, ladder, tmp_path, suffix):
+    words = ("--arm", "arm", "--baseline", "old", "--resamples", 20, "--figure", tmp_path / f"made/gains{suffix}")
+    code, out, err = cli("gains", ladder, *words, "--json")
+    assert code == 0 and json.loads(out)
+    for file in ("made/gains.png", "made/gains.svg"):
+        assert (tmp_path / file).stat().st_size > 5_000
+        assert f"wrote {tmp_path / file}" in err
+
+
+def test_a_figure_of_the_multiverse_is_drawn_for_each_arm(cli, tmp_path):
+    file = tmp_path / "runs.csv"
+    simulate_runs({**ARMS, "newer": (0.6, 52.0, 0.14)}, noise=0.01, sizes=(0,), rates=(0,)).to_csv(file, index=False)
+    words = ("--arm", "arm", "--baseline", "old", "--multiverse", "--resamples", 0, "--figure", tmp_path / "many.png")
+    assert cli("gains", file, *words)[0] == 0
+    assert {p.name for p in tmp_path.glob("*.png")} == {"many-new.png", "many-newer.png"}
+
+
+def test_a_figure_that_can_not_be_written_is_refused(cli, ladder, tmp_path):
+    (tmp_path / "file").write_text("no folder")
+    words = ("--arm", "arm", "--baseline", "old", "--resamples", 0, "--figure", tmp_path / "file/gains.png")
+    code, _, err = cli("gains", ladder, *words)
+    assert code == 2
+    assert "--figure" in err and "can not be written" in err

@@ -1,0 +1,183 @@
+"""Accounts as files: TOML with laws and entries, or a table (Parquet, CSV) with one entry a row."""
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import fields
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from algoprogress.analysis.accounting import Account, Entry
+from algoprogress.analysis.compute_frontier import FRONTIERS, Frontier
+from algoprogress.analysis.gain_curves import Gain, LawPair, Multiplier, PowerSum
+
+ENTRY = {"key", "innovation", "year", "group", "less", "interacts", "counted", "reference", "source", "protocol"}
+GAIN = {"multiplier", "low", "high", "level", "old", "new", "measured"}
+HOFFMANN = ("E", "A", "B", "alpha", "beta")
+TOP = {"name", "description", "like", "reference", "since", "frontier", "interaction", "laws", "entries", "bases"}
+
+
+def protocols() -> list[str]:
+    """Names of the accounts that come with the package."""
+    return sorted(f.name.removesuffix(".toml") for f in _folder().iterdir() if f.name.endswith(".toml"))
+
+
+def account(name: str) -> Account:
+    """An account that comes with the package by its name, or one of the user's own by its file.
+
+    Raises:
+        ValueError: no such account, or a file that is not one; the message says what is wrong with which entry.
+    """
+    path = Path(name)
+    if path.suffix in (".toml", ".parquet", ".csv"):
+        if not path.exists():
+            raise ValueError(
+                f"there is no file {name}: give a TOML, Parquet or CSV file, or one of {', '.join(protocols())}"
+            )
+        return _from_toml(path.read_text(encoding="utf-8"), name) if path.suffix == ".toml" else _from_table(path)
+    if name not in protocols():
+        raise ValueError(f"there is no account {name!r}; there are {', '.join(protocols())}, or give a file")
+    return _from_toml((_folder() / f"{name}.toml").read_text(encoding="utf-8"), name)
+
+
+def _folder() -> Any:
+    return files("algoprogress.analysis") / "accounts"
+
+
+def _from_toml(text: str, name: str) -> Account:
+    try:
+        found = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ValueError(f"{name} is not TOML: {error}") from None
+    _only(found, TOP, name)
+    if "like" in found:  # what it says itself replaces what that account says; of the laws, one by one
+        base = tomllib.loads((_folder() / f"{found.pop('like')}.toml").read_text(encoding="utf-8"))
+        found = {**base, **found, "laws": {**base.get("laws", {}), **found.get("laws", {})}}
+    laws = {law: _law(law, spec) for law, spec in found.get("laws", {}).items()}
+    entries = tuple(_entry(row, laws, name) for row in found.get("entries", []))
+    if not entries:
+        raise ValueError(f"{name} has no [[entries]].")
+    rule = found.get("interaction", {})
+    _only(rule, {"rule", "measured_together", "low", "high", "level"}, f"{name}, [interaction]")
+    together = rule.get("measured_together")
+    known = {f.name for f in fields(Frontier)}
+    frontier = found.get("frontier", "gundlach2025")
+    if isinstance(frontier, dict):
+        _only(frontier, known, f"{name}, [frontier]")
+    return Account(
+        name=found.get("name", Path(name).stem),
+        entries=entries,
+        frontier=Frontier(**frontier) if isinstance(frontier, dict) else named_frontier(frontier),
+        reference=_one_of(found.get("reference", "new"), ("new", "old", "as published"), f"{name}: reference"),
+        interaction=_one_of(rule.get("rule", "none"), ("none", "power"), f"{name}: the interaction rule"),
+        measured_together=None if together is None else Multiplier(together, **_interval(rule)),  # type: ignore[arg-type]
+        since=float(found.get("since", 2012)),
+        bases={base: tuple(of) for base, of in found.get("bases", {}).items()},
+        description=found.get("description", ""),
+    )
+
+
+def named_frontier(text: str) -> Frontier:
+    """A frontier by its name, or "COMPUTE@YEAR*GROWTH", such as 1e16@2013*4.1."""
+    if text in FRONTIERS:
+        return FRONTIERS[text]
+    try:
+        compute, rest = text.split("@")
+        year, growth = rest.split("*")
+        return Frontier(float(compute), float(year), float(growth), name=text)
+    except ValueError:
+        raise ValueError(
+            f"a frontier is one of {', '.join(FRONTIERS)}, or COMPUTE@YEAR*GROWTH such as 1e16@2013*4.1; not {text!r}"
+        ) from None
+
+
+def _law(name: str, spec: Mapping[str, Any]) -> PowerSum:
+    """The law in compute of one of these forms.
+
+    L = E + sum A C^-a; C = 1 / (c (L - E)^p) by inverse = [c, p]; or L(N, D) of Hoffmann et al. along an allocation
+    with D = C / 6N: N = k C^e by n_of_c = [k, e], or N = k (C/6)^e by n_of_nd = [k, e], the best one where k is "best".
+    """
+    forms = {
+        "A": {"E", "A", "a"},
+        "inverse": {"E", "inverse"},
+        "n_of_c": {*HOFFMANN, "n_of_c"},
+        "n_of_nd": {*HOFFMANN, "n_of_nd"},
+    }
+    form = next((f for f in ("inverse", "n_of_c", "n_of_nd", "A") if f in spec), "A")
+    _only(spec, forms[form], f"the law {name}")
+    if missing := sorted(forms[form] - set(spec)):
+        raise ValueError(f"the law {name} has no {', '.join(missing)}.")
+    if form == "A":
+        return PowerSum(spec["E"], spec["A"], spec["a"])
+    if form == "inverse":
+        c, p = spec["inverse"]
+        return PowerSum(spec["E"], [c ** (-1 / p)], [1 / p])
+    E, A, B, alpha, beta = (spec[k] for k in HOFFMANN)
+    k, e = spec[form]
+    if k == "best":
+        k = (alpha * A / (beta * B)) ** (1 / (alpha + beta))
+    if form == "n_of_nd":
+        k = k * 6**-e
+    return PowerSum(E, [A * k**-alpha, B * (6 * k) ** beta], [alpha * e, beta * (1 - e)])
+
+
+def _entry(row: Mapping[str, Any], laws: Mapping[str, PowerSum], name: str) -> Entry:
+    called = row.get("key") or row.get("innovation") or "an entry without key"
+    _only(row, ENTRY | GAIN, f"{name}, {called}")
+    missing = [k for k in ("key", "innovation", "year") if k not in row]
+    if missing:
+        raise ValueError(f"{name}, {called}: there is no {', '.join(missing)}.")
+    try:
+        gain = _gain(row, laws)
+    except ValueError as error:
+        raise ValueError(f"{name}, {called}: {error}") from None
+    told = {k: v for k, v in row.items() if k in ENTRY}
+    told["year"], told["less"] = float(told["year"]), tuple(told.get("less", ()))
+    if "reference" in told:
+        told["reference"] = _one_of(told["reference"], ("new", "old"), f"{name}, {called}: reference")
+    return Entry(gain=gain, **told)
+
+
+def _gain(row: Mapping[str, Any], laws: Mapping[str, PowerSum]) -> Gain:
+    by_law = "old" in row or "new" in row
+    if by_law == ("multiplier" in row):
+        raise ValueError("Give either a multiplier, or the laws old and new.")
+    measured = tuple(map(float, row["measured"])) if "measured" in row else None
+    if not by_law:
+        return Multiplier(float(row["multiplier"]), measured=measured, **_interval(row))  # type: ignore[arg-type]
+    unknown = [str(row.get(side)) for side in ("old", "new") if row.get(side) not in laws]
+    if unknown:
+        raise ValueError(f"There is no law {', '.join(unknown)}; there are {', '.join(laws) or 'none'}.")
+    return LawPair(laws[row["old"]], laws[row["new"]], measured=measured)  # type: ignore[arg-type]
+
+
+def _interval(row: Mapping[str, Any]) -> dict[str, float]:
+    return {k: float(row[k]) for k in ("low", "high", "level") if k in row}
+
+
+def _from_table(path: Path) -> Account:
+    """Columns key (or innovation), year, multiplier, and where known low, high, level, group, source, protocol, ..."""
+    table = pd.read_csv(path) if path.suffix == ".csv" else pd.read_parquet(path)
+    rows = []
+    for record in table.to_dict("records"):
+        row = {str(k): v for k, v in record.items() if not (np.isscalar(v) and pd.isna(v))}
+        row.setdefault("key", row.get("innovation"))
+        row.setdefault("innovation", row.get("key"))
+        rows.append(_entry(row, {}, str(path)))
+    if not rows:
+        raise ValueError(f"{path} has no rows: an account needs entries.")
+    return Account(name=path.stem, entries=tuple(rows))
+
+
+def _only(found: Mapping[str, Any], known: set[str], where: str) -> None:
+    if unknown := sorted(set(found) - known):
+        raise ValueError(f"{where}: unknown {', '.join(unknown)}; known are {', '.join(sorted(known))}.")
+
+
+def _one_of(value: Any, allowed: tuple[str, ...], what: str) -> Any:
+    if value not in allowed:
+        raise ValueError(f"{what} is one of {', '.join(allowed)}, not {value!r}.")
+    return value

@@ -1,0 +1,1 @@
+"""Accounts that come with the package, one TOML file each: see `account_files`."""

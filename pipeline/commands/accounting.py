@@ -1,0 +1,124 @@
+"""`algoprogress accounting`: what gains add up to along a frontier of compute."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Annotated, Any
+
+import typer
+
+from algoprogress.pipeline.output import JsonOption, emit, note, records
+
+
+def accounting(
+    protocol: Annotated[
+        str, typer.Option(help="An account by name (see the error of a wrong one), or a TOML, Parquet or CSV file.")
+    ] = "gundlach2025",
+    year: Annotated[float, typer.Option(help="The year whose frontier the gains are read at.")] = 2025,
+    compute: Annotated[float | None, typer.Option(help="FLOP, in place of the frontier's at that year.")] = None,
+    frontier: Annotated[
+        str | None, typer.Option(help="Another frontier: its name, or COMPUTE@YEAR*GROWTH such as 1e16@2013*4.1.")
+    ] = None,
+    reference: Annotated[
+        str | None,
+        typer.Option(help="new, old or 'as published': the compute of which algorithm; default: the account's."),
+    ] = None,
+    since: Annotated[
+        float | None, typer.Option(help="Year that growth is counted from; default: the account's.")
+    ] = None,
+    draws: Annotated[int, typer.Option(min=0, help="Joint draws behind the intervals; 0 for none.")] = 4000,
+    level: Annotated[float, typer.Option(help="Of the intervals.")] = 0.95,
+    seed: Annotated[int, typer.Option(help="Of the draws.")] = 0,
+    fixed_compute: Annotated[
+        str | None, typer.Option(help="FIRST:LAST, as 2016.5:2025: also the growth per year at computes that stay.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Total gain, its parts and their shares of the logarithm, growth per year and doubling time, with intervals."""
+    from dataclasses import replace
+
+    from algoprogress.analysis.account_files import account, named_frontier
+
+    found = account(protocol)
+    changes: dict[str, Any] = {"since": since, "reference": reference}
+    if frontier is not None:
+        changes["frontier"] = named_frontier(frontier)
+    if reference not in (None, "new", "old", "as published"):
+        raise ValueError(f"--reference is new, old or 'as published', not {reference!r}")
+    if not 0 < level < 1:
+        raise ValueError(f"--level is a share between 0 and 1, not {level:g}")
+    found = replace(found, **{k: v for k, v in changes.items() if v is not None})
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        table = found.table(year, compute, draws, level, seed)
+        total = found.total(year, compute, draws, level, seed)
+        against = found.against(year) if found.bases else None
+        growth = None
+        if fixed_compute is not None:
+            growth = found.fixed_compute_growth([1e16, 1e18, 1e20, 1e22, 1e24], *_years(fixed_compute))
+    said = list(dict.fromkeys(str(w.message) for w in caught))
+    if as_json:
+        more: dict[str, Any] = {"entries": records(table.reset_index()), "warnings": said}
+        if against is not None:
+            more["against"] = records(against)
+        if growth is not None:
+            more["fixed_compute"] = records(growth)
+        emit({**_flat(total), **table["gain"].to_dict(), **more}, True)
+        return
+    for line in said:
+        note(f"warning: {line}")
+    shown = table[["innovation", "year", "gain", "gain_low", "gain_high", "log_share", "reference", "note"]]
+    emit(shown.reset_index(), False)
+    print(f"\n{_sentence(total)}")
+    if against is not None:
+        print("\nagainst a base algorithm")
+        emit(against, False)
+    if growth is not None:
+        print("\nat a compute that stays")
+        emit(growth, False)
+
+
+def _flat(total: dict[str, Any]) -> dict[str, Any]:
+    """One level: total, total_low, total_high, groups by name, log_share_GROUP, growth_per_year, doubling_months."""
+    flat: dict[str, Any] = {}
+
+    def put(name: str, value: dict[str, float]) -> None:
+        name = name.replace("-", "_").replace(" ", "_")
+        flat[name] = value["value"]
+        flat[f"{name}_low"], flat[f"{name}_high"] = value["low"], value["high"]
+
+    for key, value in total.items():
+        if key in ("total", "growth_per_year", "doubling_months"):
+            put(key, value)
+        elif key == "groups":
+            for group, of in value.items():
+                put(group or "other", of)
+        elif key == "log_share":
+            for group, of in value.items():
+                put(f"log_share_{group or 'other'}", of)
+        else:
+            flat[key] = value
+    return flat
+
+
+def _sentence(total: dict[str, Any]) -> str:
+    from algoprogress.analysis.formatting import gain_text
+
+    def text(value: dict[str, float]) -> str:
+        return gain_text(value["value"], value["low"], value["high"])
+
+    exact = total["n_entries"] - total["n_uncertain"]
+    bounds = f"{exact} of {total['n_entries']} gains have no interval" if exact else f"{total['level']:.0%} intervals"
+    return (
+        f"{total['protocol']}, {total['year']:g}, {total['compute']:.3g} FLOP: {text(total['total'])} times in all, "
+        f"{text(total['growth_per_year'])} times a year, doubling in {text(total['doubling_months'])} months "
+        f"({bounds}; up to {total['decades_beyond']:.1f} decades of compute beyond what was measured)."
+    )
+
+
+def _years(text: str) -> tuple[float, float]:
+    try:
+        first, last = map(float, text.split(":"))
+    except ValueError:
+        raise ValueError(f"--fixed-compute takes FIRST:LAST, such as 2016.5:2025, not {text!r}") from None
+    return first, last
