@@ -23,6 +23,7 @@ FACTS = frozenset(
             "attention",
             "kernels",
             "torch_compile",
+            "micro_batches",
             "peak_memory_bytes",
             "started_at",
             "ended_at",
