@@ -15,6 +15,7 @@ from algoprogress.ablations import accounting
 from algoprogress.ablations.architectures import ArchitectureConfig
 from algoprogress.ablations.config import Config, Whole
 from algoprogress.ablations.registry import Registry
+from algoprogress.ablations.reparameterizations import ReparameterizationConfig
 
 
 class Allocated(Config):
@@ -86,6 +87,7 @@ def isoflop(
     vocab_size: int = 257,
     context: int = 128,
     batch_tokens: int = 2048,
+    reparameterization: ReparameterizationConfig | None = None,
 ) -> list[Allocated]:
     """One row of an isoFLOP grid: each model with the whole batches of tokens that come nearest to the budget.
 
@@ -96,7 +98,8 @@ def isoflop(
         raise ValueError(f"a budget is a positive number of FLOP, not {compute!r}")
     rows = []
     for architecture in architectures:
-        per_token = accounting.flop_per_token(architecture, vocab_size, context)
+        extra = accounting.reparameterization_flop(reparameterization, architecture, vocab_size, context)
+        per_token = accounting.flop_per_token(architecture, vocab_size, context) + extra / batch_tokens
         batches = round(compute / (per_token * batch_tokens))
         if batches < 1:
             raise ValueError(

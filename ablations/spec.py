@@ -16,7 +16,7 @@ from algoprogress.ablations.optimizers import OptimizerConfig, optimizers
 from algoprogress.ablations.optimizers.adamw import AdamW
 from algoprogress.ablations.optimizers.costs import Cost
 from algoprogress.ablations.registry import named_config
-from algoprogress.ablations.reparameterizations import ReparameterizationConfig, reparameterizations
+from algoprogress.ablations.reparameterizations import ReparameterizationConfig, Shapes, reparameterizations
 from algoprogress.ablations.schedules import Cosine, ScheduleConfig, schedules
 
 RECIPE = 1  # raised when the trainer's mathematics changes for an unchanged spec; part of every identity
@@ -108,6 +108,8 @@ class RunSpec(Config):
         if self.tokens % self.batch_tokens:
             below = max(1, self.tokens // self.batch_tokens) * self.batch_tokens
             raise ValueError(f"tokens {self.tokens} is not a multiple of batch_tokens {self.batch_tokens}: try {below}")
+        if self.reparameterization is not None:
+            self.reparameterization.check(self._shapes)
         if self.evaluation.state == "carry" and not self.architecture.streams:
             raise ValueError(f"a {self.architecture.name} has no state to carry: set evaluation.state to reset")
         return self
@@ -118,17 +120,36 @@ class RunSpec(Config):
 
     @property
     def n_params(self) -> int:
-        """Non-embedding trainable parameters."""
+        """Non-embedding parameters of the model, reparameterized or not."""
         return accounting.n_params(self.architecture, self.data.vocab_size, self.data.context)
 
     @property
     def n_params_total(self) -> int:
         return accounting.n_params_total(self.architecture, self.data.vocab_size, self.data.context)
 
+    @property
+    def n_params_trained(self) -> int:
+        """All trained parameters: n_params_total, or what a reparameterization puts in place of the weights."""
+        if self.reparameterization is None:
+            return self.n_params_total
+        replaced = sum(m * n * stacked for m, n, stacked in self._shapes.values())
+        return self.n_params_total - replaced + self.reparameterization.n_trained(self._shapes)
+
+    def flop_per_token(self, convention: str = "standard") -> float:
+        """FLOP of one training token; what is paid once a step is spread over the tokens of the batch."""
+        model = (self.architecture, self.data.vocab_size, self.data.context)
+        extra = accounting.reparameterization_flop(self.reparameterization, *model, convention)
+        return accounting.flop_per_token(*model, convention) + extra / self.batch_tokens
+
     def flop(self, convention: str = "standard", optimizer: bool = False) -> float:
         """FLOP of the training, evaluation not counted; with `optimizer`, that of the optimizer's steps added."""
-        per_token = accounting.flop_per_token(self.architecture, self.data.vocab_size, self.data.context, convention)
-        return per_token * self.tokens + (self._optimizer_cost.flop * self.steps if optimizer else 0.0)
+        steps = self.optimizer_flop_per_step * self.steps if optimizer else 0.0
+        return self.flop_per_token(convention) * self.tokens + steps
+
+    @property
+    def optimizer_flop_per_step(self) -> float:
+        """FLOP of one step of the optimizer, by the rules of `optimizers.costs`."""
+        return self._optimizer_cost.flop
 
     @property
     def optimizer_bytes(self) -> int:
@@ -137,12 +158,17 @@ class RunSpec(Config):
 
     @property
     def _optimizer_cost(self) -> Cost:
-        return accounting.optimizer_cost(self.architecture, self.optimizer, self.data.vocab_size, self.data.context)
+        model = (self.architecture, self.data.vocab_size, self.data.context)
+        return accounting.optimizer_cost(self.optimizer, *model, self.reparameterization)
 
     @property
     def compute(self) -> float:
         """FLOP of the training in the `standard` convention."""
         return self.flop()
+
+    @property
+    def _shapes(self) -> Shapes:
+        return accounting.linear_shapes(self.architecture, self.data.vocab_size, self.data.context)
 
     @property
     def run_id(self) -> str:

@@ -236,7 +236,14 @@ def _at_compute(file: _File, where: Path_, fields: dict[str, Any], compute: floa
         file, where, {**fields, "tokens": fields.get("batch_tokens", RunSpec.model_fields["batch_tokens"].default)}
     )
     try:
-        row = isoflop(compute, [probe.architecture], probe.data.vocab_size, probe.data.context, probe.batch_tokens)[0]
+        (row,) = isoflop(
+            compute,
+            [probe.architecture],
+            probe.data.vocab_size,
+            probe.data.context,
+            probe.batch_tokens,
+            probe.reparameterization,
+        )
     except ValueError as error:
         raise file.error((*where, "compute"), str(error)) from None
     return probe.model_copy(update={"tokens": row.tokens})

@@ -1,7 +1,7 @@
 """Accounts as files: TOML with laws and entries, or a table (Parquet, CSV) with one entry a row."""
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from importlib.resources import files
 from pathlib import Path
@@ -10,12 +10,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from algoprogress.analysis.account_runs import fitted_pair, measured_curve
 from algoprogress.analysis.accounting import Account, Entry
 from algoprogress.analysis.compute_frontier import FRONTIERS, Frontier
 from algoprogress.analysis.gain_curves import Gain, LawPair, Multiplier, PowerSum
+from algoprogress.analysis.joint import JointFit
+
+FitOf = Callable[[str], JointFit]
 
 ENTRY = {"key", "innovation", "year", "group", "less", "interacts", "counted", "reference", "source", "protocol"}
-GAIN = {"multiplier", "low", "high", "level", "old", "new", "measured"}
+GAIN = {"multiplier", "low", "high", "level", "old", "new", "measured", "study", "arm", "over", "method"}
+METHODS = ("law", "interpolated")
 HOFFMANN = ("E", "A", "B", "alpha", "beta")
 TOP = {"name", "description", "like", "reference", "since", "frontier", "interaction", "laws", "entries", "bases"}
 
@@ -25,8 +30,12 @@ def protocols() -> list[str]:
     return sorted(f.name.removesuffix(".toml") for f in _folder().iterdir() if f.name.endswith(".toml"))
 
 
-def account(name: str) -> Account:
+def account(name: str, fit_of: FitOf | None = None) -> Account:
     """An account that comes with the package by its name, or one of the user's own by its file.
+
+    Args:
+        name: of an account, or of a file.
+        fit_of: study -> its joint fit, for entries whose gain is that of a study of one's own.
 
     Raises:
         ValueError: no such account, or a file that is not one; the message says what is wrong with which entry.
@@ -37,17 +46,19 @@ def account(name: str) -> Account:
             raise ValueError(
                 f"there is no file {name}: give a TOML, Parquet or CSV file, or one of {', '.join(protocols())}"
             )
-        return _from_toml(path.read_text(encoding="utf-8"), name) if path.suffix == ".toml" else _from_table(path)
+        if path.suffix != ".toml":
+            return _from_table(path)
+        return _from_toml(path.read_text(encoding="utf-8"), name, fit_of)
     if name not in protocols():
         raise ValueError(f"there is no account {name!r}; there are {', '.join(protocols())}, or give a file")
-    return _from_toml((_folder() / f"{name}.toml").read_text(encoding="utf-8"), name)
+    return _from_toml((_folder() / f"{name}.toml").read_text(encoding="utf-8"), name, fit_of)
 
 
 def _folder() -> Any:
     return files("algoprogress.analysis") / "accounts"
 
 
-def _from_toml(text: str, name: str) -> Account:
+def _from_toml(text: str, name: str, fit_of: FitOf | None) -> Account:
     try:
         found = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -57,7 +68,7 @@ def _from_toml(text: str, name: str) -> Account:
         base = tomllib.loads((_folder() / f"{found.pop('like')}.toml").read_text(encoding="utf-8"))
         found = {**base, **found, "laws": {**base.get("laws", {}), **found.get("laws", {})}}
     laws = {law: _law(law, spec) for law, spec in found.get("laws", {}).items()}
-    entries = tuple(_entry(row, laws, name) for row in found.get("entries", []))
+    entries = tuple(_entry(row, laws, name, fit_of) for row in found.get("entries", []))
     if not entries:
         raise ValueError(f"{name} has no [[entries]].")
     rule = found.get("interaction", {})
@@ -124,14 +135,14 @@ def _law(name: str, spec: Mapping[str, Any]) -> PowerSum:
     return PowerSum(E, [A * k**-alpha, B * (6 * k) ** beta], [alpha * e, beta * (1 - e)])
 
 
-def _entry(row: Mapping[str, Any], laws: Mapping[str, PowerSum], name: str) -> Entry:
+def _entry(row: Mapping[str, Any], laws: Mapping[str, PowerSum], name: str, fit_of: FitOf | None = None) -> Entry:
     called = row.get("key") or row.get("innovation") or "an entry without key"
     _only(row, ENTRY | GAIN, f"{name}, {called}")
     missing = [k for k in ("key", "innovation", "year") if k not in row]
     if missing:
         raise ValueError(f"{name}, {called}: there is no {', '.join(missing)}.")
     try:
-        gain = _gain(row, laws)
+        gain = _of_study(row, fit_of) if "study" in row else _gain(row, laws)
     except ValueError as error:
         raise ValueError(f"{name}, {called}: {error}") from None
     told = {k: v for k, v in row.items() if k in ENTRY}
@@ -152,6 +163,22 @@ def _gain(row: Mapping[str, Any], laws: Mapping[str, PowerSum]) -> Gain:
     if unknown:
         raise ValueError(f"There is no law {', '.join(unknown)}; there are {', '.join(laws) or 'none'}.")
     return LawPair(laws[row["old"]], laws[row["new"]], measured=measured)  # type: ignore[arg-type]
+
+
+def _of_study(row: Mapping[str, Any], fit_of: FitOf | None) -> Gain:
+    """The gain of an arm of a study over another: by their laws, or as it was measured and nowhere else."""
+    if fit_of is None:
+        raise ValueError("Its gain is that of a study: give the store that holds the runs.")
+    if both := sorted({"multiplier", "old", "new", "low", "high"} & set(row)):
+        raise ValueError(f"Its gain is that of a study: leave out {', '.join(both)}.")
+    if "arm" not in row:
+        raise ValueError("Its gain is that of a study: say of which arm.")
+    method, fit = _one_of(row.get("method", "law"), METHODS, "method"), fit_of(row["study"])
+    if method == "law":
+        return fitted_pair(fit, row["arm"], row.get("over"))
+    if row.get("over", fit.baseline) != fit.baseline:
+        raise ValueError(f"Interpolated gains are over the study's baseline, {fit.baseline}, not over {row['over']}.")
+    return measured_curve(fit, row["arm"])
 
 
 def _interval(row: Mapping[str, Any]) -> dict[str, float]:

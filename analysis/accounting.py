@@ -244,9 +244,9 @@ class Account:
             )
         return pd.DataFrame(rows)
 
-    def against(self, year: float, bases: Sequence[str] | None = None) -> pd.DataFrame:
-        """The gain at the frontier of a year over each base algorithm: [base, year, compute, gain]."""
-        log_c = self.frontier.log_compute(year)
+    def against(self, year: float, compute: float | None = None, bases: Sequence[str] | None = None) -> pd.DataFrame:
+        """The gain over each base algorithm at the frontier of a year, or at a compute: [base, year, compute, gain]."""
+        log_c = self.frontier.log_compute(year) if compute is None else float(np.log(compute))
         rows = []
         for base in self.bases if bases is None else bases:
             if base not in self.bases:

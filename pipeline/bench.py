@@ -123,6 +123,14 @@ def optim() -> Rows:
     return rows()
 
 
+@benchmarks.register("poet")
+def poet() -> Rows:
+    """A training step with POET, beside the plain model's and beside the product formed on the input."""
+    from algoprogress.pipeline.bench_poet import rows
+
+    return rows()
+
+
 @benchmarks.register("train")
 def train() -> Rows:
     """A training step, beside a plain loop, transformers' GPT-2 bare and in its Trainer, and the machine's limit."""

@@ -14,7 +14,6 @@ import numpy as np
 import pandas as pd
 import torch
 
-from algoprogress.ablations.accounting import flop_per_token
 from algoprogress.ablations.spec import RunSpec
 from algoprogress.pipeline.data import Tokens
 from algoprogress.pipeline.evaluation import Validation
@@ -48,7 +47,7 @@ class Bookkeeping:
 
     def __init__(self, spec: RunSpec, tokens: Tokens) -> None:
         self.spec, self.tokens = spec, tokens
-        self.per_token = flop_per_token(spec.architecture, spec.data.vocab_size, spec.data.context)
+        self.per_token = spec.flop_per_token()
         self.rows_at = log_spaced(spec.steps, CURVE_ROWS)
         times = spec.evaluation.times
         self.validations_at = log_spaced(spec.steps, times) if times > 1 else {spec.steps}
@@ -152,7 +151,6 @@ class Bookkeeping:
             policy: how it was computed.
         """
         spec, tokens = self.spec, self.tokens
-        T, V = spec.data.context, spec.data.vocab_size
         validation = None if self.diverged else self.validation
         trained = self.step * spec.batch_tokens
         speed = self.per_token * trained / wall_seconds
@@ -171,8 +169,8 @@ class Bookkeeping:
             "tokens": trained,
             "steps": self.step,
             "compute": self.per_token * trained,
-            "compute_6n": flop_per_token(spec.architecture, V, T, "6n") * trained,
-            "compute_6n_total": flop_per_token(spec.architecture, V, T, "6n_total") * trained,
+            "compute_6n": spec.flop_per_token("6n") * trained,
+            "compute_6n_total": spec.flop_per_token("6n_total") * trained,
             "epochs_seen": tokens.epochs(trained),
             "corpus": tokens.corpus,
             "corpus_sha256": tokens.corpus_sha256,

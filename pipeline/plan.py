@@ -250,6 +250,8 @@ def _shape(spec: RunSpec) -> str:
         "vocab_size": spec.data.vocab_size,
         "dtype": spec.dtype,
     }
+    if spec.reparameterization is not None:
+        facts = {**facts, "reparameterization": spec.reparameterization.model_dump()}
     return json.dumps(flatten(facts), sort_keys=True)
 
 

@@ -116,7 +116,8 @@ def _train(
             group["lr"] = rate
         batch = batches[step]
         loss, state = backward(compiled, batch[:, :-1], batch[:, 1:], state, spec.dtype, micro_batches)
-        norm = clip(model, spec.clip)
+        factor = 1.0 if spec.reparameterization is None else spec.reparameterization.clip_factor(step)
+        norm = clip(model, None if spec.clip is None else spec.clip * factor)
         optimizer.step()
         optimizer.zero_grad()
         if spec.reparameterization is not None:

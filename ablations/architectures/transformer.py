@@ -114,13 +114,21 @@ def rotations(context: int, head_dim: int) -> Tensor:
     return torch.polar(torch.ones_like(angles_TK), angles_TK)[:, None]
 
 
+class Stacked(nn.Linear):
+    """Several projections of one input in one product; to what treats weights as matrices each is its own."""
+
+    def __init__(self, d_in: int, d_out: int, n_stacked: int, bias: bool) -> None:
+        super().__init__(d_in, n_stacked * d_out, bias=bias)
+        self.n_stacked = n_stacked
+
+
 class Attention(nn.Module):
     turns: Tensor
 
     def __init__(self, c: Transformer, context: int) -> None:
         super().__init__()
         self.n_heads, self.dropout = c.width // c.head_dim, c.dropout
-        self.qkv = nn.Linear(c.width, 3 * c.width, bias=c.bias)
+        self.qkv = Stacked(c.width, c.width, 3, bias=c.bias)
         self.out = nn.Linear(c.width, c.width, bias=c.bias)
         self.rotary = c.position == "rotary"
         if self.rotary:
@@ -139,7 +147,7 @@ class FeedForward(nn.Module):
     def __init__(self, c: Transformer) -> None:
         super().__init__()
         self.gated, self.activation, self.dropout = c.activation == "swiglu", c.activation, c.dropout
-        self.up = nn.Linear(c.width, c.ff_width * (2 if self.gated else 1), bias=c.bias)
+        self.up = Stacked(c.width, c.ff_width, 2 if self.gated else 1, bias=c.bias)
         self.down = nn.Linear(c.ff_width, c.width, bias=c.bias)
 
     def forward(self, x_BTD: Tensor, residual_BTD: Tensor) -> Tensor:

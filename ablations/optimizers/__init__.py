@@ -27,11 +27,25 @@ class OptimizerConfig(Config):
 
     paper: ClassVar[str]
     geometry: ClassVar[str]  # the norm whose steepest descent a step is when all averaging is off
-    rates: ClassVar[tuple[float, ...]]  # where to look for the peak learning rate
+    # Where to look for the peak learning rate, a factor 2 apart. The middle was within 0.01 nats/token of the best of a
+    # sweep in factors of 2, with the defaults and one seed, on the `modern` Transformer of width 32 with one layer, at
+    # 3e10 FLOP and 256 bytes a step.
+    rates: ClassVar[tuple[float, ...]]
     decoupled: ClassVar[bool] = True  # decay W <- (1 - lr decay) W apart from the step; else added to the gradient
     # whether a step follows a rounding error of its gradient by no more than that: not so where eigenvectors of nearly
     # equal eigenvalues, or inverse roots of eigenvalues near 0, are taken
     continuous: ClassVar[bool] = True
+
+    def hyperparameters(self) -> dict[str, Any]:
+        """Keyword arguments of the live optimizer: the recipe's own numbers and choices, how decay acts, and clipping.
+
+        A field that is a recipe itself, as the geometry of a role is, belongs to the groups of parameters.
+        """
+        own = {
+            name: getattr(self, name) for name in type(self).model_fields if name not in OptimizerConfig.model_fields
+        }
+        numbers = {name: value for name, value in own.items() if not isinstance(value, Config)}
+        return numbers | {"decoupled": self.decoupled, "clipping": self.clipping}
 
     def build(self, model: nn.Module, learning_rate: float) -> torch.optim.Optimizer:
         """The live optimizer over all trainable parameters, decay on matrices alone."""

@@ -18,7 +18,7 @@ def rows() -> Iterator[tuple[str, ...]]:
     training = accounting.flop_per_token(MODEL, VOCAB_SIZE, CONTEXT) * BATCH_TOKENS
     for name in sorted(optimizers):
         config = optimizers[name](name=name)
-        cost = accounting.optimizer_cost(MODEL, config, VOCAB_SIZE, CONTEXT)
+        cost = accounting.optimizer_cost(config, MODEL, VOCAB_SIZE, CONTEXT)
         yield (
             f"`{name}`",
             config.geometry,

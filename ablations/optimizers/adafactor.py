@@ -30,17 +30,11 @@ class Adafactor(OptimizerConfig):
 
     paper: ClassVar[str] = "Shazeer and Stern 2018"
     geometry: ClassVar[str] = "none (rank-one Adam)"
-    rates: ClassVar[tuple[float, ...]] = (0.025, 0.05, 0.1)
+    rates: ClassVar[tuple[float, ...]] = (0.0125, 0.025, 0.05)
 
     def build(self, model: nn.Module, learning_rate: float) -> AdafactorOptimizer:
-        return AdafactorOptimizer(
-            parameter_groups(model, self.weight_decay),
-            learning_rate,
-            clipping=self.clipping,
-            beta2_decay=self.beta2_decay,
-            eps=self.eps,
-            d=self.d,
-        )
+        groups = parameter_groups(model, self.weight_decay)
+        return AdafactorOptimizer(groups, learning_rate, **self.hyperparameters())
 
     def cost(self, shape: tuple[int, ...], role: Role) -> Cost:
         n = math.prod(shape)

@@ -28,7 +28,7 @@ class Adagrad(OptimizerConfig):
 
     def build(self, model: nn.Module, learning_rate: float) -> AdagradOptimizer:
         groups = parameter_groups(model, self.weight_decay)
-        return AdagradOptimizer(groups, learning_rate, decoupled=self.decoupled, clipping=self.clipping, eps=self.eps)
+        return AdagradOptimizer(groups, learning_rate, **self.hyperparameters())
 
     def cost(self, shape: tuple[int, ...], role: Role) -> Cost:
         return per_element(shape, state=1, flop=7)  # v 2, root, eps, quotient, rate, difference

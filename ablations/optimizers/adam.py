@@ -29,16 +29,8 @@ class Adam(OptimizerConfig):
     decoupled: ClassVar[bool] = False
 
     def build(self, model: nn.Module, learning_rate: float) -> AdamOptimizer:
-        return AdamOptimizer(
-            parameter_groups(model, self.weight_decay),
-            learning_rate,
-            decoupled=self.decoupled,
-            clipping=self.clipping,
-            beta1=self.beta1,
-            beta2=self.beta2,
-            eps=self.eps,
-            fused=True,
-        )
+        groups = parameter_groups(model, self.weight_decay)
+        return AdamOptimizer(groups, learning_rate, **self.hyperparameters(), fused=True)
 
     def cost(self, shape: tuple[int, ...], role: Role) -> Cost:
         # m 3, v 4, root, correction, eps, quotient, rate with the other correction, difference

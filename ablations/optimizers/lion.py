@@ -24,11 +24,11 @@ class Lion(OptimizerConfig):
 
     paper: ClassVar[str] = "Chen et al. 2023"
     geometry: ClassVar[str] = "l1→l∞ (sign)"
-    rates: ClassVar[tuple[float, ...]] = (0.0005, 0.001, 0.002)
+    rates: ClassVar[tuple[float, ...]] = (0.001, 0.002, 0.004)
 
     def build(self, model: nn.Module, learning_rate: float) -> LionOptimizer:
         groups = parameter_groups(model, self.weight_decay)
-        return LionOptimizer(groups, learning_rate, clipping=self.clipping, beta1=self.beta1, beta2=self.beta2)
+        return LionOptimizer(groups, learning_rate, **self.hyperparameters())
 
     def cost(self, shape: tuple[int, ...], role: Role) -> Cost:
         return per_element(shape, state=1, flop=9)  # two means 3 each, sign, rate, difference

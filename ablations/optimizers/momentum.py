@@ -28,14 +28,8 @@ class Momentum(OptimizerConfig):
     decoupled: ClassVar[bool] = False
 
     def build(self, model: nn.Module, learning_rate: float) -> MomentumOptimizer:
-        return MomentumOptimizer(
-            parameter_groups(model, self.weight_decay),
-            learning_rate,
-            decoupled=self.decoupled,
-            clipping=self.clipping,
-            momentum=self.momentum,
-            nesterov=self.nesterov,
-        )
+        groups = parameter_groups(model, self.weight_decay)
+        return MomentumOptimizer(groups, learning_rate, **self.hyperparameters())
 
     def cost(self, shape: tuple[int, ...], role: Role) -> Cost:
         # m 2, with nesterov g + beta m 2 more, rate, difference

@@ -48,19 +48,7 @@ class Muon(OptimizerConfig):
         for group in groups:
             if group["role"] not in HIDDEN:
                 group |= {"rate": self.adam_rate, "fused": True}
-        return MuonOptimizer(
-            groups,
-            learning_rate,
-            clipping=self.clipping,
-            beta=self.momentum,
-            nesterov=self.nesterov,
-            orthogonalization=self.orthogonalization,
-            precision=self.precision,
-            adjust=self.adjust,
-            beta1=self.beta1,
-            beta2=self.beta2,
-            eps=self.eps,
-        )
+        return MuonOptimizer(groups, learning_rate, **self.hyperparameters(), beta=self.momentum)
 
     def cost(self, shape: tuple[int, ...], role: Role) -> Cost:
         if role not in HIDDEN:

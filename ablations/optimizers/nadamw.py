@@ -34,15 +34,8 @@ class NAdamW(OptimizerConfig):
     rates: ClassVar[tuple[float, ...]] = (0.0025, 0.005, 0.01)
 
     def build(self, model: nn.Module, learning_rate: float) -> NAdamWOptimizer:
-        return NAdamWOptimizer(
-            parameter_groups(model, self.weight_decay),
-            learning_rate,
-            clipping=self.clipping,
-            beta1=self.beta1,
-            beta2=self.beta2,
-            eps=self.eps,
-            momentum_decay=self.momentum_decay,
-        )
+        groups = parameter_groups(model, self.weight_decay)
+        return NAdamWOptimizer(groups, learning_rate, **self.hyperparameters())
 
     def cost(self, shape: tuple[int, ...], role: Role) -> Cost:
         # as Adam's 13, and the gradient's own term 2

@@ -17,7 +17,7 @@ from algoprogress.ablations.optimizers.roles import Role
 
 @optimizers.register("prodigy")
 class Prodigy(OptimizerConfig):
-    """Mishchenko and Defazio 2023, algorithm 4. The learning rate is a factor on d; leave it near 1.
+    """Mishchenko and Defazio 2023, algorithm 4. The learning rate is a factor on d, 1 in the paper.
 
     r <- beta3 r + lr d^2 <g, W_0 - W> / d_0, s <- beta3 s + lr d^2 g / d_0, d_next = max(d, r / ||s||_1);
     m <- beta1 m + (1 - beta1) d g, v <- beta2 v + (1 - beta2) d^2 g^2; W <- W - lr d m / (sqrt(v) + d_next eps).
@@ -40,22 +40,12 @@ class Prodigy(OptimizerConfig):
 
     paper: ClassVar[str] = "Mishchenko and Defazio 2023"
     geometry: ClassVar[str] = "l1→l∞ (sign)"
-    rates: ClassVar[tuple[float, ...]] = (0.5, 1.0, 2.0)
+    rates: ClassVar[tuple[float, ...]] = (0.03125, 0.0625, 0.125)
 
     def build(self, model: nn.Module, learning_rate: float) -> ProdigyOptimizer:
-        return ProdigyOptimizer(
-            parameter_groups(model, self.weight_decay),
-            learning_rate,
-            clipping=self.clipping,
-            beta1=self.beta1,
-            beta2=self.beta2,
-            beta3=math.sqrt(self.beta2) if self.beta3 is None else self.beta3,
-            eps=self.eps,
-            d0=self.d0,
-            d_coef=self.d_coef,
-            bias_correction=self.bias_correction,
-            index=self.index,
-        )
+        groups = parameter_groups(model, self.weight_decay)
+        beta3 = math.sqrt(self.beta2) if self.beta3 is None else self.beta3
+        return ProdigyOptimizer(groups, learning_rate, **self.hyperparameters() | {"beta3": beta3})
 
     def cost(self, shape: tuple[int, ...], role: Role) -> Cost:
         # m 3, v 4, root, eps, quotient, rate, difference; W_0 - W, its product with g 2, s 3, ||s||_1 2

@@ -25,19 +25,12 @@ class RMSprop(OptimizerConfig):
 
     paper: ClassVar[str] = "Tieleman and Hinton 2012"
     geometry: ClassVar[str] = "l1→l∞ (sign)"
-    rates: ClassVar[tuple[float, ...]] = (0.00125, 0.0025, 0.005)
+    rates: ClassVar[tuple[float, ...]] = (0.0025, 0.005, 0.01)
     decoupled: ClassVar[bool] = False
 
     def build(self, model: nn.Module, learning_rate: float) -> RMSpropOptimizer:
-        return RMSpropOptimizer(
-            parameter_groups(model, self.weight_decay),
-            learning_rate,
-            decoupled=self.decoupled,
-            clipping=self.clipping,
-            alpha=self.alpha,
-            eps=self.eps,
-            momentum=self.momentum,
-        )
+        groups = parameter_groups(model, self.weight_decay)
+        return RMSpropOptimizer(groups, learning_rate, **self.hyperparameters())
 
     def cost(self, shape: tuple[int, ...], role: Role) -> Cost:
         # v 4, root, eps, quotient, rate, difference; the heavy ball 2

@@ -31,17 +31,11 @@ class ScheduleFreeAdamW(OptimizerConfig):
 
     paper: ClassVar[str] = "Defazio et al. 2024"
     geometry: ClassVar[str] = "l1→l∞ (sign)"
-    rates: ClassVar[tuple[float, ...]] = (0.005, 0.01, 0.02)
+    rates: ClassVar[tuple[float, ...]] = (0.01, 0.02, 0.04)
 
     def build(self, model: nn.Module, learning_rate: float) -> ScheduleFreeOptimizer:
-        optimizer = ScheduleFreeOptimizer(
-            parameter_groups(model, self.weight_decay),
-            learning_rate,
-            clipping=self.clipping,
-            beta1=self.beta1,
-            beta2=self.beta2,
-            eps=self.eps,
-        )
+        groups = parameter_groups(model, self.weight_decay)
+        optimizer = ScheduleFreeOptimizer(groups, learning_rate, **self.hyperparameters())
         _evaluate_the_average(model, optimizer)
         return optimizer
 

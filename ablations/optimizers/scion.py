@@ -8,7 +8,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from algoprogress.ablations.optimizers import OptimizerConfig, optimizers, role_groups
+from algoprogress.ablations.optimizers import OptimizerConfig, optimizers
 from algoprogress.ablations.optimizers import newton_schulz as ns
 from algoprogress.ablations.optimizers.base import Batch
 from algoprogress.ablations.optimizers.costs import Cost
@@ -18,6 +18,7 @@ from algoprogress.ablations.optimizers.steepest import (
     OfRole,
     SteepestOptimizer,
     duality_cost,
+    geometry_groups,
     matrix_numbers,
 )
 
@@ -43,23 +44,11 @@ class Scion(OptimizerConfig):
 
     paper: ClassVar[str] = "Pethick et al. 2025"
     geometry: ClassVar[str] = "RMS→RMS, sign"
-    rates: ClassVar[tuple[float, ...]] = (0.00025, 0.0005, 0.001)
+    rates: ClassVar[tuple[float, ...]] = (0.000125, 0.00025, 0.0005)
 
     def build(self, model: nn.Module, learning_rate: float) -> ScionOptimizer:
-        groups = role_groups(model, self.weight_decay)
-        for group in groups:
-            geometry: Geometry = getattr(self, group["role"])
-            group |= {"norm": geometry.norm, "radius": geometry.radius}
-        return ScionOptimizer(
-            groups,
-            learning_rate,
-            clipping=self.clipping,
-            length="unit",
-            beta=self.beta,
-            nesterov=False,
-            orthogonalization=self.orthogonalization,
-            constrained=self.constrained,
-        )
+        groups = geometry_groups(self, model)
+        return ScionOptimizer(groups, learning_rate, **self.hyperparameters(), length="unit", nesterov=False)
 
     def cost(self, shape: tuple[int, ...], role: Role) -> Cost:
         # the mean 3, radius, rate, difference; shrinking to the ball

@@ -20,12 +20,12 @@ class SGD(OptimizerConfig):
 
     paper: ClassVar[str] = "Robbins and Monro 1951"
     geometry: ClassVar[str] = "Frobenius"
-    rates: ClassVar[tuple[float, ...]] = (0.25, 0.5, 1.0)
+    rates: ClassVar[tuple[float, ...]] = (1.0, 2.0, 4.0)
     decoupled: ClassVar[bool] = False
 
     def build(self, model: nn.Module, learning_rate: float) -> SGDOptimizer:
         groups = parameter_groups(model, self.weight_decay)
-        return SGDOptimizer(groups, learning_rate, decoupled=self.decoupled, clipping=self.clipping)
+        return SGDOptimizer(groups, learning_rate, **self.hyperparameters())
 
     def cost(self, shape: tuple[int, ...], role: Role) -> Cost:
         return per_element(shape, state=0, flop=2)

@@ -35,20 +35,12 @@ class Shampoo(OptimizerConfig):
 
     paper: ClassVar[str] = "Gupta et al. 2018"
     geometry: ClassVar[str] = "spectral"
-    rates: ClassVar[tuple[float, ...]] = (0.01, 0.02, 0.04)
+    rates: ClassVar[tuple[float, ...]] = (0.04, 0.08, 0.16)
     continuous: ClassVar[bool] = False
 
     def build(self, model: nn.Module, learning_rate: float) -> ShampooOptimizer:
-        return ShampooOptimizer(
-            parameter_groups(model, self.weight_decay),
-            learning_rate,
-            clipping=self.clipping,
-            beta1=self.beta1,
-            beta2=self.beta2,
-            eps=self.eps,
-            block_size=self.block_size,
-            every=self.every,
-        )
+        groups = parameter_groups(model, self.weight_decay)
+        return ShampooOptimizer(groups, learning_rate, **self.hyperparameters())
 
     def cost(self, shape: tuple[int, ...], role: Role) -> Cost:
         n = math.prod(shape)

@@ -20,11 +20,11 @@ class Sign(OptimizerConfig):
 
     paper: ClassVar[str] = "Bernstein et al. 2018"
     geometry: ClassVar[str] = "l1→l∞ (sign)"
-    rates: ClassVar[tuple[float, ...]] = (0.00025, 0.0005, 0.001)
+    rates: ClassVar[tuple[float, ...]] = (0.002, 0.004, 0.008)
 
     def build(self, model: nn.Module, learning_rate: float) -> SignumOptimizer:
         groups = parameter_groups(model, self.weight_decay)
-        return SignumOptimizer(groups, learning_rate, clipping=self.clipping, beta=0.0)
+        return SignumOptimizer(groups, learning_rate, **self.hyperparameters(), beta=0.0)
 
     def cost(self, shape: tuple[int, ...], role: Role) -> Cost:
         return per_element(shape, state=0, flop=3)

@@ -23,11 +23,11 @@ class Signum(OptimizerConfig):
 
     paper: ClassVar[str] = "Bernstein et al. 2018"
     geometry: ClassVar[str] = "l1→l∞ (sign)"
-    rates: ClassVar[tuple[float, ...]] = (0.0005, 0.001, 0.002)
+    rates: ClassVar[tuple[float, ...]] = (0.001, 0.002, 0.004)
 
     def build(self, model: nn.Module, learning_rate: float) -> SignumOptimizer:
         groups = parameter_groups(model, self.weight_decay)
-        return SignumOptimizer(groups, learning_rate, clipping=self.clipping, beta=self.beta)
+        return SignumOptimizer(groups, learning_rate, **self.hyperparameters())
 
     def cost(self, shape: tuple[int, ...], role: Role) -> Cost:
         kept = bool(self.beta)

@@ -36,20 +36,12 @@ class SOAP(OptimizerConfig):
 
     paper: ClassVar[str] = "Vyas et al. 2024"
     geometry: ClassVar[str] = "sign, in the eigenbasis"
-    rates: ClassVar[tuple[float, ...]] = (0.0025, 0.005, 0.01)
+    rates: ClassVar[tuple[float, ...]] = (0.01, 0.02, 0.04)
     continuous: ClassVar[bool] = False
 
     def build(self, model: nn.Module, learning_rate: float) -> SOAPOptimizer:
-        return SOAPOptimizer(
-            parameter_groups(model, self.weight_decay),
-            learning_rate,
-            clipping=self.clipping,
-            beta1=self.beta1,
-            beta2=self.beta2,
-            eps=self.eps,
-            every=self.every,
-            largest=self.largest,
-        )
+        groups = parameter_groups(model, self.weight_decay)
+        return SOAPOptimizer(groups, learning_rate, **self.hyperparameters())
 
     def cost(self, shape: tuple[int, ...], role: Role) -> Cost:
         n = math.prod(shape)

@@ -34,19 +34,11 @@ class SophiaEF(OptimizerConfig):
 
     paper: ClassVar[str] = "Liu et al. 2023"
     geometry: ClassVar[str] = "none (clipped diagonal Newton)"
-    rates: ClassVar[tuple[float, ...]] = (0.001, 0.002, 0.004)
+    rates: ClassVar[tuple[float, ...]] = (0.0005, 0.001, 0.002)
 
     def build(self, model: nn.Module, learning_rate: float) -> SophiaOptimizer:
-        return SophiaOptimizer(
-            parameter_groups(model, self.weight_decay),
-            learning_rate,
-            clipping=self.clipping,
-            beta1=self.beta1,
-            beta2=self.beta2,
-            gamma=self.gamma,
-            eps=self.eps,
-            every=self.every,
-        )
+        groups = parameter_groups(model, self.weight_decay)
+        return SophiaOptimizer(groups, learning_rate, **self.hyperparameters())
 
     def cost(self, shape: tuple[int, ...], role: Role) -> Cost:
         # m 3, gamma, maximum, quotient, two clamps, rate, difference; h 4 at some steps

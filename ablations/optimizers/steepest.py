@@ -56,19 +56,8 @@ class SteepestDescent(OptimizerConfig):
     rates: ClassVar[tuple[float, ...]] = (0.01, 0.02, 0.04)
 
     def build(self, model: nn.Module, learning_rate: float) -> SteepestOptimizer:
-        groups = role_groups(model, self.weight_decay)
-        for group in groups:
-            geometry: Geometry = getattr(self, group["role"])
-            group |= {"norm": geometry.norm, "radius": geometry.radius}
-        return SteepestOptimizer(
-            groups,
-            learning_rate,
-            clipping=self.clipping,
-            length=self.length,
-            beta=self.beta,
-            nesterov=self.nesterov,
-            orthogonalization=self.orthogonalization,
-        )
+        groups = geometry_groups(self, model)
+        return SteepestOptimizer(groups, learning_rate, **self.hyperparameters())
 
     def cost(self, shape: tuple[int, ...], role: Role) -> Cost:
         average = 3 * bool(self.beta) + 3 * self.nesterov
@@ -76,6 +65,15 @@ class SteepestDescent(OptimizerConfig):
         return duality_cost(shape, role, getattr(self, role).norm, self.orthogonalization, bool(self.beta)).plus(
             Cost(elementwise=(average + extra + 2) * matrix_numbers(shape))
         )
+
+
+def geometry_groups(config: OptimizerConfig, model: nn.Module) -> list[dict[str, Any]]:
+    """A group for each role, with the norm and the radius that the recipe's field of that name has."""
+    groups = role_groups(model, config.weight_decay)
+    for group in groups:
+        geometry: Geometry = getattr(config, group["role"])
+        group |= {"norm": geometry.norm, "radius": geometry.radius}
+    return groups
 
 
 def matrix_numbers(shape: tuple[int, ...]) -> int:

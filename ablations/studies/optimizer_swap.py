@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from algoprogress.ablations.allocation import isoflop
 from algoprogress.ablations.architectures import ArchitectureConfig
 from algoprogress.ablations.architectures.transformer import Transformer
@@ -50,11 +52,17 @@ def entries(
     )
 
 
-def arm(optimizer: OptimizerConfig) -> tuple[Entry, ...]:
+def arm(
+    optimizer: OptimizerConfig,
+    rates: tuple[float, ...] | None = None,
+    clip: float | None = 1.0,
+    ladder: Mapping[float, tuple[int, int, int]] = LADDER,
+) -> tuple[Entry, ...]:
+    """The model of each budget, trained at each rate: by default those of the optimizer."""
     return tuple(
         entry
-        for budget, (width, n_layers, batch_tokens) in LADDER.items()
-        for entry in entries(optimizer, budget, model(width, n_layers), batch_tokens, optimizer.rates)
+        for budget, (width, n_layers, batch_tokens) in ladder.items()
+        for entry in entries(optimizer, budget, model(width, n_layers), batch_tokens, rates or optimizer.rates, clip)
     )
 
 

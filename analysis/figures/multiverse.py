@@ -72,8 +72,9 @@ def _curve(rows: pd.DataFrame, estimate: str, ax: Axes, reference: float | None,
     ax.set_ylim(bottom, top)
     ax.set_ylabel(label, color=INK)
     if log:
-        ax.yaxis.set_major_locator(LogLocator(subs=FEW if top > 8 * bottom else MANY, numticks=20))
-        ax.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}×"))
+        subs = (1.0,) if top > 1e3 * bottom else FEW if top > 8 * bottom else MANY
+        ax.yaxis.set_major_locator(LogLocator(subs=subs, numticks=10 if top > 1e3 * bottom else 20))
+        ax.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:.4g}×".replace("e+0", "e").replace("e+", "e")))
         ax.yaxis.set_minor_formatter(NullFormatter())
     ax.grid(True, axis="y", color=GRID, lw=0.7)
     ax.set_axisbelow(True)

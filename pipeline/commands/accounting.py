@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import warnings
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from algoprogress.pipeline.output import JsonOption, emit, note, records
+from algoprogress.pipeline.commands.inputs import notes
+from algoprogress.pipeline.output import JsonOption, StoreOption, emit, note, open_store, records
+
+if TYPE_CHECKING:
+    from algoprogress.analysis.joint import JointFit
 
 
 def accounting(
@@ -32,14 +36,24 @@ def accounting(
     fixed_compute: Annotated[
         str | None, typer.Option(help="FIRST:LAST, as 2016.5:2025: also the growth per year at computes that stay.")
     ] = None,
+    store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Total gain, its parts and their shares of the logarithm, growth per year and doubling time, with intervals."""
     from dataclasses import replace
+    from functools import lru_cache
 
     from algoprogress.analysis.account_files import account, named_frontier
 
-    found = account(protocol)
+    def fit_of(study: str) -> JointFit:
+        from algoprogress.analysis.joint import fit_jointly
+
+        there = open_store(store)
+        with notes():
+            baseline = str(there.study(study)["baseline"])
+            return fit_jointly(there.runs(study), baseline, "power", n_resamples=draws, seed=seed)
+
+    found = account(protocol, lru_cache(fit_of))
     changes: dict[str, Any] = {"since": since, "reference": reference}
     if frontier is not None:
         changes["frontier"] = named_frontier(frontier)
@@ -52,7 +66,7 @@ def accounting(
         warnings.simplefilter("always")
         table = found.table(year, compute, draws, level, seed)
         total = found.total(year, compute, draws, level, seed)
-        against = found.against(year) if found.bases else None
+        against = found.against(year, compute) if found.bases else None
         growth = None
         if fixed_compute is not None:
             growth = found.fixed_compute_growth([1e16, 1e18, 1e20, 1e22, 1e24], *_years(fixed_compute))

@@ -47,6 +47,9 @@ def gains(
     multiverse: Annotated[
         bool, typer.Option("--multiverse", help="The same question over every choice of protocol, at one compute.")
     ] = False,
+    count_optimizer: Annotated[
+        bool, typer.Option("--count-optimizer", help="Compute of stored runs with the optimizer's own FLOP in it.")
+    ] = False,
     figure: FigureOption = None,
     store: StoreOption = None,
     where: Annotated[str | None, typer.Option(help="A pandas query that chooses runs.")] = None,
@@ -58,6 +61,14 @@ def gains(
 ) -> None:
     """Compute-equivalent gain of every arm over the baseline, with interval, law and number of runs."""
     runs = read_runs(target, arm, store, where, renamed(n_col, d_col, c_col, loss_col))
+    if count_optimizer:
+        from algoprogress.pipeline.conventions import with_optimizer
+
+        if is_file(target):
+            raise ValueError(
+                "--count-optimizer is for a study in the store: a file does not say how its runs were made"
+            )
+        runs = with_optimizer(runs, open_store(store))
     if baseline is None:
         if is_file(target):
             raise ValueError(f"give --baseline, one of: {', '.join(map(str, runs['arm'].unique()))}")
@@ -65,7 +76,8 @@ def gains(
     if multiverse:
         if at_loss is not None or cluster is not None or law != "power" or reference != "new":
             raise ValueError("--multiverse tries laws and resampling units by itself, at one --at-compute")
-        curves = None if is_file(target) else open_store(store).curves(target)
+        # a curve counts the model alone
+        curves = None if is_file(target) or count_optimizer else open_store(store).curves(target)
         compute = numbers("--at-compute", at_compute)
         if compute is not None and len(compute) > 1:
             raise ValueError("--multiverse asks about one compute: give --at-compute one number")

@@ -158,7 +158,7 @@ def test_a_run_may_count_its_optimizer(name, architecture):
     one = spec()
     model = config.build(257, 128)
     per_step = one.optimizer.flop_per_step(model)
-    assert accounting.optimizer_cost(config, one.optimizer, 257, 128) == one.optimizer.total_cost(model)
+    assert accounting.optimizer_cost(one.optimizer, config, 257, 128) == one.optimizer.total_cost(model)
     for convention in accounting.CONVENTIONS:
         assert one.flop(convention, optimizer=True) - one.flop(convention) == pytest.approx(2 * per_step, rel=1e-6)
     assert one.compute == one.flop()  # not counted unless asked

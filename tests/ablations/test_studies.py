@@ -76,7 +76,12 @@ def test_tokens_are_those_of_the_isoflop_row(name):
         if e.compute_budget is not None:
             data = e.spec.data
             (row,) = isoflop(
-                e.compute_budget, [e.spec.architecture], data.vocab_size, data.context, e.spec.batch_tokens
+                e.compute_budget,
+                [e.spec.architecture],
+                data.vocab_size,
+                data.context,
+                e.spec.batch_tokens,
+                e.spec.reparameterization,
             )
             assert e.spec.tokens == row.tokens
 
