@@ -91,8 +91,10 @@ class RunSpec(Config):
     batch_tokens: Whole = Field(2048, gt=0, description="tokens in one optimizer step; a multiple of the context")
     clip: float | None = Field(1.0, gt=0, description="largest global gradient norm; None: no clipping")
     seed: Whole = Field(0, ge=0, description="of the initial weights, of the order of the data and of dropout")
-    dtype: Literal["float32", "bfloat16", "float64"] = Field(
-        "float32", description="bfloat16: autocast, with logits and loss in float32"
+    dtype: Literal["float32", "bfloat16", "float64", "auto"] = Field(
+        "float32",
+        description="bfloat16: autocast, with logits and loss in float32; auto: bfloat16 where the hardware multiplies "
+        "in it, else float32, settled when a study is planned",
     )
     evaluation: Evaluation = Evaluation()
 
@@ -186,8 +188,13 @@ def identity(spec: RunSpec) -> dict[str, Any]:
     and study names are not fields of a RunSpec and so can never enter.
 
     Raises:
-        ValueError: the corpus is still a name and not yet a content.
+        ValueError: the corpus is still a name and not yet a content, or the dtype is not settled.
     """
+    if spec.dtype == "auto":
+        raise ValueError(
+            "the dtype 'auto' stands for no number format yet, so this run has no identity: "
+            "resolve it with algoprogress.pipeline.plan.resolve(study), or name float32 or bfloat16"
+        )
     if spec.data.corpus_sha256 is None:
         raise ValueError(
             f"the corpus {spec.data.corpus!r} is a name, not yet a content, so this run has no identity: "

@@ -100,7 +100,10 @@ class Study(Config):
             "question": self.question,
             "baseline": self.baseline,
             "arms": {
-                arm: [{"run_id": e.spec.run_id, "compute_budget": e.compute_budget} for e in entries]
+                arm: [
+                    {"run_id": e.spec.run_id, "compute_budget": e.compute_budget, "compute": e.spec.compute}
+                    for e in entries
+                ]
                 for arm, entries in self.arms.items()
             },
             "differences": self.differences(),

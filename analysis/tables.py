@@ -23,6 +23,7 @@ TITLES = {
     "laws": "Fitted laws",
     "arms": "How the arms differ from the baseline",
     "counts": "How carefully each arm was tuned",
+    "speed": "How fast the runs trained",
 }
 
 
@@ -34,7 +35,7 @@ class StudyTables:
         efficiency: [arm, compute, loss, ceg, ceg_low, ceg_high, method, law, reference, n_runs, n_seeds, censored,
             n_censored, note]; loss is the measured frontier, the baseline has ceg 1, n_censored counts the arm's rows.
         scale_dependence: `scale_dependence(gains)`.
-        frontier, laws, arms, counts: see the functions below.
+        frontier, laws, arms, counts, speed: see the functions below.
         warnings: sentences to print beside the tables.
         fit: the frontiers, law and resamples that they come from.
         gains: the gain table (its `attrs` hold the resamples).
@@ -46,6 +47,7 @@ class StudyTables:
     laws: pd.DataFrame
     arms: pd.DataFrame
     counts: pd.DataFrame
+    speed: pd.DataFrame
     warnings: list[str]
     fit: JointFit
     gains: pd.DataFrame
@@ -67,6 +69,7 @@ class StudyTables:
             "laws": _shown_laws(self.laws),
             "arms": self.arms,
             "counts": self.counts.assign(compute=self.counts["compute"].map(flop_text)),
+            "speed": _shown_speed(self.speed),
         }
 
 
@@ -113,6 +116,7 @@ def study_tables(
         laws=law_table(fit, level),
         arms=arm_table(study),
         counts=counts,
+        speed=speed_table(runs),
         warnings=list(dict.fromkeys(said)),
         fit=fit,
         gains=gains,
@@ -209,6 +213,19 @@ def count_table(runs: pd.DataFrame, fit: JointFit, max_epochs: float = 1.0) -> p
     return counts
 
 
+def speed_table(runs: pd.DataFrame) -> pd.DataFrame:
+    """[arm, n_runs, wall_seconds, tokens_per_second, flop_per_second, gemm_fraction]: sum of the time, medians of the
+    rest; gemm_fraction is of what a square matrix product reaches there. Empty where runs have no times.
+    """
+    columns = ["tokens_per_second", "flop_per_second", "gemm_fraction"]
+    if not {"wall_seconds", *columns} <= set(runs):
+        return pd.DataFrame(columns=["arm", "n_runs", "wall_seconds", *columns])
+    numbers = runs[["wall_seconds", *columns]].astype(float).assign(arm=runs["arm"])
+    by = numbers.groupby("arm", sort=False)
+    table = pd.concat([by.size().rename("n_runs"), by["wall_seconds"].sum(), by[columns].median()], axis=1)
+    return table.reset_index()
+
+
 def write(tables: StudyTables, out_dir: str | Path) -> list[Path]:
     """Write each table as CSV (numbers) and Markdown (as read), and `tables.md` with all of them; returns the files."""
     out = Path(out_dir)
@@ -268,6 +285,19 @@ def _shown_slopes(table: pd.DataFrame) -> pd.DataFrame:
             ],
             "runs": table["n_runs"],
             "note": table["note"],
+        }
+    )
+
+
+def _shown_speed(table: pd.DataFrame) -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "arm": table["arm"],
+            "runs": table["n_runs"],
+            "time (s)": [f"{s:.0f}" for s in table["wall_seconds"]],
+            "tokens/s": [f"{s:,.0f}" for s in table["tokens_per_second"]],
+            "GFLOP/s": [f"{s / 1e9:.1f}" for s in table["flop_per_second"]],
+            "of a matrix product's": ["–" if np.isnan(s) else f"{s:.0%}" for s in table["gemm_fraction"]],
         }
     )
 

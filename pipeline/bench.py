@@ -6,7 +6,6 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +107,14 @@ def fit() -> Rows:
     return rows()
 
 
+@benchmarks.register("ensembles")
+def ensembles() -> Rows:
+    """16 steps of K runs of one shape on one thread: trained together beside one after the other."""
+    from algoprogress.pipeline.bench_ensembles import rows
+
+    return rows()
+
+
 @benchmarks.register("optim")
 def optim() -> Rows:
     """Optimizer steps beside torch.optim's."""
@@ -126,55 +133,44 @@ def poet() -> Rows:
 
 @benchmarks.register("train")
 def train() -> Rows:
-    """100 steps of 1,024 tokens on one thread: train(spec) beside a plain loop over the same model and batches."""
-    from algoprogress.ablations.architectures.lstm import LSTM
-    from algoprogress.ablations.architectures.transformer import Transformer
-    from algoprogress.ablations.spec import Data, Evaluation, RunSpec
-    from algoprogress.pipeline.data import open_tokens, resolve
-    from algoprogress.pipeline.device import prepare
-    from algoprogress.pipeline.trainer import train as run
+    """A training step, beside a plain loop, transformers' GPT-2 bare and in its Trainer, and the machine's limit."""
+    from algoprogress.pipeline.bench_train import rows
 
-    prepare("cpu")
-    corpus = resolve("python")  # needs no package index
-    tokens = open_tokens("python", corpus.sha256, "bytes")
-    rows = []
-    for architecture in (Transformer.preset("modern", width=32), LSTM(width=64)):
-        spec = RunSpec(
-            architecture=architecture,
-            tokens=100 * 1024,
-            batch_tokens=1024,
-            learning_rate=0.01,
-            data=Data(corpus="python", corpus_sha256=corpus.sha256),
-            evaluation=Evaluation(tokens=128),
-        )
-        case = f"{architecture.name} of {spec.n_params:,} parameters, 100 steps of 1,024 tokens"
-        rows.append(compare(case, partial(run, spec, tokens), partial(_plain_loop, spec, tokens), 1.0))
-    return rows
+    return rows()
 
 
-def _plain_loop(spec: Any, tokens: Any) -> None:
-    """The textbook loop: the loss is read at every step, AdamW as torch ships it."""
-    import torch
-    import torch.nn.functional as F
+@benchmarks.register("grid")
+def grid() -> Rows:
+    """Eight runs on two cores, start-up included, beside a plain loop and transformers' Trainer."""
+    from algoprogress.pipeline.bench_grid import rows
 
-    from algoprogress.pipeline.batches import starts
+    return rows()
 
-    torch.manual_seed(spec.seed)
-    model = spec.architecture.build(spec.data.vocab_size, spec.data.context)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=spec.learning_rate, betas=(0.9, 0.95), weight_decay=0.01)
-    order = starts(spec, len(tokens.train))
-    state = None
-    for step in range(spec.steps):
-        for group in optimizer.param_groups:
-            group["lr"] = spec.learning_rate * spec.schedule.factor(step, spec.steps)
-        batch = torch.stack(
-            [torch.from_numpy(tokens.train[i : i + spec.data.context + 1].astype("int64")) for i in order[step]]
-        )
-        logits, state = model(batch[:, :-1], state)
-        state = None if state is None else tuple(s.detach() for s in state)
-        loss = F.cross_entropy(logits.flatten(0, 1), batch[:, 1:].flatten())
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        loss.item()
+
+@benchmarks.register("growth")
+def growth() -> Rows:
+    """How the cost of a trained token grows with parameters, tokens in a step, vocabulary, context and workers."""
+    from algoprogress.pipeline.bench_growth import rows
+
+    return rows()
+
+
+@benchmarks.register("levers")
+def levers() -> Rows:
+    """What each means of speed is worth: a step with it (ours) beside a step without it (peer)."""
+    from algoprogress.pipeline.bench_levers import rows
+
+    return rows()
+
+
+@benchmarks.register("parity")
+def parity() -> Rows:
+    """Final loss in bfloat16 (ours) beside float32 (peer), the same runs seed by seed."""
+    from algoprogress.pipeline.bench_parity import rows
+
+    return rows()
+
+
+def question(benchmark: Callable[[], Rows]) -> str:
+    """What a benchmark asks: its docstring."""
+    return " ".join((benchmark.__doc__ or "").split())

@@ -1,21 +1,25 @@
-"""The state of an unfinished run in one safetensors file, which cannot run code when it is read."""
+"""The state of an unfinished run in one safetensors file, which cannot run code when it is read.
+
+The file is a path, or a URL that fsspec opens: a run whose machine was lost goes on elsewhere. It is replaced in one
+step, and its tensors are proved by a SHA-256, which safetensors itself does not have.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import save
+from safetensors.torch import load, save
 from torch import Tensor, nn
 
-from algoprogress.results.files import open_folder
+from algoprogress.results.files import Folder, open_folder
 
 
 def write(
-    path: Path,
+    path: str | Path,
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
     state: tuple[Tensor, ...] | None,
@@ -24,7 +28,7 @@ def write(
     """Replace the checkpoint in one step.
 
     Args:
-        path: the file.
+        path: the file or URL.
         model: its parameters and buffers are kept.
         optimizer: its tensors and scalars per parameter are kept; groups are rebuilt from the spec.
         state: the recurrent state carried to the next step.
@@ -44,22 +48,35 @@ def write(
     for i, tensor in enumerate(state or ()):
         tensors[f"state.{i}"] = tensor
     tensors["generator"] = torch.get_rng_state()
+    if any(tensor.is_cuda for tensor in tensors.values()):
+        tensors["generator.cuda"] = torch.cuda.get_rng_state()  # dropout draws its numbers on the device
+    tensors = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
     metadata = {"progress": json.dumps(progress), "scalars": json.dumps(scalars)}
-    data = save({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, metadata)
-    open_folder(path.parent).replace(path.name, data)
+    metadata["sha256"] = _digest(tensors, metadata)
+    folder, name = _place(path)
+    folder.replace(name, save(tensors, metadata))
 
 
 def read(
-    path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, device: torch.device
+    path: str | Path, model: nn.Module, optimizer: torch.optim.Optimizer, device: torch.device
 ) -> tuple[tuple[Tensor, ...] | None, dict[str, Any]]:
     """Put a checkpoint back into a freshly built model and optimizer.
 
     Returns:
         The carried state and the facts of the loop.
+
+    Raises:
+        ValueError: it is not what was written.
     """
-    with safe_open(path, "pt", device="cpu") as f:
-        metadata = f.metadata()
-        tensors = {key: f.get_tensor(key) for key in f.keys()}  # noqa: SIM118 - not a dict
+    folder, name = _place(path)
+    data = folder.read(name)
+    header = int.from_bytes(data[:8], "little")  # the format: length of a JSON header, the header, the tensors
+    if not 0 < header <= len(data) - 8:
+        raise ValueError("it is not a whole safetensors file")
+    metadata = json.loads(data[8 : 8 + header])["__metadata__"]
+    tensors = load(data)
+    if metadata.pop("sha256", None) != _digest(tensors, metadata):
+        raise ValueError("it does not have the SHA-256 that was stored with it")
     of_model = {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}
     if _tied(model):
         of_model["head.weight"] = of_model["embedding.weight"]
@@ -74,8 +91,36 @@ def read(
         per_parameter.setdefault(int(i), {})[name] = value
     optimizer.load_state_dict({"state": per_parameter, "param_groups": optimizer.state_dict()["param_groups"]})
     torch.set_rng_state(tensors["generator"])
+    if "generator.cuda" in tensors and device.type == "cuda":
+        torch.cuda.set_rng_state(tensors["generator.cuda"])
     state = tuple(tensors[k].to(device) for k in sorted(tensors) if k.startswith("state."))
     return state or None, json.loads(metadata["progress"])
+
+
+def exists(path: str | Path) -> bool:
+    """Whether there is a checkpoint."""
+    folder, name = _place(path)
+    return folder.exists(name)
+
+
+def remove(path: str | Path) -> None:
+    """Remove a checkpoint, if there is one."""
+    folder, name = _place(path)
+    folder.remove(name)
+
+
+def _place(path: str | Path) -> tuple[Folder, str]:
+    parent, _, name = str(path).rpartition("/")
+    return open_folder(parent or "."), name
+
+
+def _digest(tensors: dict[str, Tensor], metadata: dict[str, str]) -> str:
+    digest = hashlib.sha256(json.dumps(metadata, sort_keys=True).encode())
+    for key in sorted(tensors):
+        tensor = tensors[key]
+        digest.update(f"{key} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def _tied(model: nn.Module) -> bool:

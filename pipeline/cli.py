@@ -5,15 +5,16 @@ Nothing heavy is imported at the top: `--help` and `status` need neither torch n
 
 from __future__ import annotations
 
+import signal
 import sys
 import warnings
 from typing import NoReturn
 
 import typer
 
-from algoprogress.pipeline.commands import accounting, analysis, bench, corpus, fit, gains, store, studies
-from algoprogress.pipeline.executors import NotEnoughResources
-from algoprogress.pipeline.output import Refused, note
+from algoprogress.pipeline.commands import accounting, analysis, bench, cancel, corpus, fit, gains, store, studies
+from algoprogress.pipeline.executors import ClusterLost, NotEnoughResources
+from algoprogress.pipeline.output import RUNS_FAILED, Refused, note
 
 DONE, WRONG_USE, REFUSED, INTERRUPTED = 0, 2, 3, 130
 
@@ -32,6 +33,7 @@ for command in (
     studies.submit,
     store.status,
     store.logs,
+    cancel.cancel,
     studies.diff,
     store.verify,
     store.compact,
@@ -58,6 +60,7 @@ def stop(message: str, code: int) -> NoReturn:
 
 def main() -> None:
     """Run a command; an error that a user can mend is one sentence and an exit code, never a traceback."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a batch system ends a job so: workers are taken along
     warnings.showwarning = lambda message, *_, **__: note(f"warning: {message}")
     try:
         code = app(standalone_mode=False) or DONE
@@ -71,6 +74,8 @@ def main() -> None:
         sys.exit(DONE)
     except (Refused, NotEnoughResources) as refusal:
         stop(str(refusal), REFUSED)
+    except ClusterLost as lost:
+        stop(str(lost), RUNS_FAILED)
     except Exception as error:
         if hasattr(error, "show") and hasattr(error, "exit_code"):  # the command line itself was wrong
             error.show()

@@ -24,6 +24,7 @@ from algoprogress.ablations.study import Study, flatten, most_added, refine
 from algoprogress.pipeline.corpora.cache import cache_root
 from algoprogress.pipeline.data import default_corpus, open_tokens
 from algoprogress.pipeline.data import resolve as resolve_corpus
+from algoprogress.pipeline.policy import best_dtype
 from algoprogress.results import Store, StoreError
 
 DEFAULT_CORPUS = Data.model_fields["corpus"].default
@@ -32,19 +33,27 @@ WARM_STEPS, TIMED_STEPS = 2, 5
 # within this share of what its runs took (`algoprogress plan demo` against the runs' wall_seconds).
 SPREAD = 0.25
 
+# Of torch.compile on two CPU cores, as timed once: how much faster a step is than in torch's ways, and what the first
+# step of a shape costs a worker, seconds. The compiled kernels are faster than it is, so there it never pays.
+COMPILE_GAIN, COMPILE_SECONDS = 1.13, 20.0
 
-def resolve(study: Study, warn: Callable[[str], None] | None = None) -> Study:
-    """The study with each corpus pinned to its content, which gives its runs their identity.
 
-    Where no package index can be reached, the default corpus is replaced by one that needs none, and `warn` is told.
+def resolve(study: Study, warn: Callable[[str], None] | None = None, device: str = "cpu") -> Study:
+    """The study with each corpus pinned to its content and each dtype named, which gives its runs their identity.
+
+    A dtype of `auto` becomes what this machine's `device` is best at. Where no package index can be reached, the
+    default corpus is replaced by one that needs none, and `warn` is told.
 
     Raises:
         CorpusError: a corpus that is missing, empty or not text.
+        ValueError: a dtype of auto for a device that this machine does not have.
     """
     known: dict[str, str] = {}
     default = default_corpus(warn) if any(e.spec.data.corpus == DEFAULT_CORPUS for _, e in study.entries()) else ""
 
     def pin(spec: RunSpec) -> RunSpec:
+        if spec.dtype == "auto":
+            spec = spec.model_copy(update={"dtype": best_dtype(device)})
         if spec.data.corpus_sha256 is not None:
             return spec
         name = default if spec.data.corpus == DEFAULT_CORPUS else spec.data.corpus
@@ -168,6 +177,28 @@ def plan(study: Study, store: Store, slots: int | None = None) -> Plan:
     return Plan(pd.DataFrame(rows), slots or os.cpu_count() or 1, may_add)
 
 
+def worth_compiling(specs: Collection[RunSpec], slots: int, device: str = "cpu") -> set[str]:
+    """run_ids of the runs whose shape repays torch.compile: each worker compiles a shape once.
+
+    Args:
+        specs: runs that are still to be trained, resolved.
+        slots: workers that share them.
+        device: of the workers; on a GPU every shape is compiled, since its launches then become one graph.
+    """
+    from algoprogress.pipeline.policy import choose
+
+    if device != "cpu":
+        return {spec.run_id for spec in specs}
+    calibration, shapes = Calibration(), dict[str, list[RunSpec]]()
+    for spec in specs:
+        if not choose("cpu", spec.dtype).kernels:
+            shapes.setdefault(_shape(spec), []).append(spec)
+    seconds = {shape: sum(map(calibration.seconds, of_shape)) for shape, of_shape in shapes.items()}
+    calibration.save()
+    repaid = {shape for shape, total in seconds.items() if total / slots * (1 - 1 / COMPILE_GAIN) > COMPILE_SECONDS}
+    return {spec.run_id for shape in repaid for spec in shapes[shape]}
+
+
 class Calibration:
     """Seconds per step of each shape of run on this machine, measured once and kept in the cache folder."""
 
@@ -190,7 +221,9 @@ class Calibration:
     def _load(self) -> None:
         import torch
 
-        machine = f"{_cpu()} torch {torch.__version__}"
+        from algoprogress.pipeline.kernels import kernels
+
+        machine = f"{_cpu()} torch {torch.__version__} kernels {kernels()[1]}"
         self._path = cache_root() / "calibration" / f"{hashlib.sha256(machine.encode()).hexdigest()[:12]}.json"
         if self._path.exists():
             try:
@@ -225,10 +258,9 @@ def _shape(spec: RunSpec) -> str:
 def _measure(spec: RunSpec) -> float:
     """Median seconds of a step, of a run cut to a few steps of the same shape on the same tokens."""
     from algoprogress.ablations.spec import Evaluation
-    from algoprogress.pipeline.device import prepare
+    from algoprogress.pipeline.policy import choose
     from algoprogress.pipeline.trainer import train
 
-    prepare("cpu")
     tokens = open_tokens(spec.data.corpus, spec.data.corpus_sha256, spec.data.tokenizer)
     steps = WARM_STEPS + TIMED_STEPS
     short = spec.model_copy(
@@ -238,7 +270,7 @@ def _measure(spec: RunSpec) -> float:
         }
     )
     begun = time.perf_counter()
-    curve = train(short, tokens).curve
+    curve = train(short, tokens, policy=choose("cpu", spec.dtype)).curve
     seconds = curve.wall_seconds.diff().iloc[WARM_STEPS:] / curve.step.diff().iloc[WARM_STEPS:]
     return statistics.median(seconds) if len(seconds) else (time.perf_counter() - begun) / steps
 

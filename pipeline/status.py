@@ -2,47 +2,130 @@
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any, NamedTuple
 
 from algoprogress.results import Store
+from algoprogress.results.studies import study_run_ids
+
+
+class _Run(NamedTuple):
+    """What is counted of a finished run."""
+
+    status: str
+    compute: float
+    seconds: float
+
+
+class Status:
+    """Counts that are kept between two looks: a finished run never changes, so its file is read once."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self._runs: dict[str, _Run] = {}
+
+    def rows(self, study: str | None = None) -> list[dict[str, Any]]:
+        """One row per (study, arm), and after them one for the study, whose arm is None, with each run counted once.
+
+        Columns: counts of runs by state; compute_done in FLOP; tokens_per_second of what is in training; hours that
+        workers have spent, failed attempts included; seconds_left at the present speed and submits at work (both of the
+        whole study; None where unknown).
+        """
+        stored = [self.store.study(name) for name in ([study] if study is not None else self.store.studies())]
+        there = self.store.run_ids()
+        self._learn(there & {run_id for found in stored for run_id in study_run_ids(found)})
+        active = {str(row["run_id"]): row for row in self.store.active().to_dict("records")}
+        failures: dict[str, float] = {}
+        for failure in self.store.failures().to_dict("records"):
+            seconds = failure["seconds"] if math.isfinite(failure["seconds"]) else 0.0
+            failures[failure["run_id"]] = failures.get(failure["run_id"], 0.0) + seconds
+        submitting = self.store.submits()
+        rows = []
+        for found in stored:
+            cost = {e["run_id"]: _cost(e) for entries in found["arms"].values() for e in entries}
+            for arm, entries in found["arms"].items():
+                rows.append({"study": found["name"], "arm": arm} | self._count(_ids(entries), active, failures))
+            whole = self._count(study_run_ids(found), active, failures)
+            whole["seconds_left"] = self._seconds_left(cost, active)
+            alive = submitting[(submitting["study"] == found["name"]) & ~submitting["stale"]]
+            rows.append({"study": found["name"], "arm": None} | whole | {"submits": len(alive)})
+        return rows
+
+    def _learn(self, run_ids: set[str]) -> None:
+        new = run_ids - self._runs.keys()
+        if new:
+            for run_id, r in self.store.records(new).items():
+                self._runs[run_id] = _Run(r["status"], r["compute"] or 0.0, r["wall_seconds"] or 0.0)
+
+    def _count(self, ids: list[str], active: dict[str, dict[Any, Any]], failures: dict[str, float]) -> dict[str, Any]:
+        kept = [self._runs[run_id] for run_id in ids if run_id in self._runs]
+        open_ = [run_id for run_id in ids if run_id not in self._runs]
+        running = [run_id for run_id in open_ if run_id in active and not active[run_id]["stale"]]
+        failed = [run_id for run_id in open_ if run_id in failures and run_id not in running]
+        spent = sum(r.seconds for r in kept) + sum(failures.get(run_id, 0.0) for run_id in ids)
+        spent += sum(_elapsed(active[run_id]) for run_id in running)
+        diverged = sum(r.status == "diverged" for r in kept)
+        return {
+            "runs": len(ids),
+            "done": len(kept) - diverged,
+            "diverged": diverged,
+            "running": len(running),
+            "failed": len(failed),
+            "to_do": len(open_) - len(running) - len(failed),
+            "compute_done": sum(r.compute for r in kept),
+            "tokens_per_second": sum(_number(active[run_id].get("tokens_per_second")) for run_id in running),
+            "hours": spent / 3600,
+            "seconds_left": None,
+            "submits": None,
+        }
+
+    def _seconds_left(self, cost: dict[str, float | None], active: dict[str, dict[Any, Any]]) -> float | None:
+        """What is left of the compute, by the compute per second of what is in training."""
+        left, speed = 0.0, 0.0
+        for run_id, compute in cost.items():
+            if run_id in self._runs:
+                continue
+            if compute is None:
+                return None
+            beat = active.get(run_id, {})
+            step, steps, tokens = (_number(beat.get(key)) for key in ("step", "steps", "tokens"))
+            left += compute * (1 - step / steps if steps else 1.0)
+            if step and tokens:
+                speed += compute * _number(beat.get("tokens_per_second")) / (tokens * steps / step)
+        return 0.0 if not left else left / speed if speed else None
 
 
 def status(store: Store, study: str | None = None) -> list[dict[str, Any]]:
-    """One row per (study, arm): counts of runs by state, compute done in FLOP, tokens/s of what is in training."""
-    names = [study] if study is not None else store.studies()
-    runs = store.runs(status=None)
-    facts = (
-        {} if runs.empty else runs.drop_duplicates("run_id").set_index("run_id")[["status", "compute"]].to_dict("index")
-    )
-    active = {str(row["run_id"]): row for row in store.active().to_dict("records")}
-    failed = set(store.failures().get("run_id", []))
-    rows = []
-    for name in names:
-        for arm, entries in store.study(name)["arms"].items():
-            ids = [entry["run_id"] for entry in entries]
-            kept = [run_id for run_id in ids if run_id in facts]
-            running = [run_id for run_id in ids if run_id in active and run_id not in facts]
-            lost = [run_id for run_id in ids if run_id in failed and run_id not in facts and run_id not in active]
-            diverged = sum(facts[run_id]["status"] == "diverged" for run_id in kept)
-            rows.append(
-                {
-                    "study": name,
-                    "arm": arm,
-                    "runs": len(ids),
-                    "done": len(kept) - diverged,
-                    "diverged": diverged,
-                    "running": len(running),
-                    "failed": len(lost),
-                    "to_do": len(ids) - len(kept) - len(running) - len(lost),
-                    "compute_done": sum(facts[run_id]["compute"] for run_id in kept),
-                    "tokens_per_second": sum(active[r].get("tokens_per_second") or 0.0 for r in running),
-                }
-            )
-    return rows
+    """What `Status.rows` says, once."""
+    return Status(store).rows(study)
+
+
+def _ids(entries: Iterable[dict[str, Any]]) -> list[str]:
+    return [entry["run_id"] for entry in entries]
+
+
+def _cost(entry: dict[str, Any]) -> float | None:
+    """FLOP of a run that is perhaps not there yet, as its study says."""
+    return entry.get("compute") or entry.get("compute_budget")
+
+
+def _number(value: Any) -> float:
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) else 0.0
+
+
+def _elapsed(beat: dict[Any, Any]) -> float:
+    """Seconds of an attempt so far; both times are its own host's."""
+    try:
+        began, now = (datetime.fromisoformat(beat[key]) for key in ("started_at", "at"))
+    except (TypeError, ValueError):
+        return 0.0
+    return max(0.0, (now - began).total_seconds())
 
 
 def history(store: Store, run: str) -> dict[str, Any]:
-    """All that is known of one run: record, curve, heartbeat and failures.
+    """All that is known of one run: where it belongs, record, curve, claim and failed attempts.
 
     Raises:
         ValueError: no run, or several, begin with what was given.
@@ -50,7 +133,12 @@ def history(store: Store, run: str) -> dict[str, Any]:
     failures = store.failures()
     active = {str(row["run_id"]): row for row in store.active().to_dict("records")}
     kept = store.run_ids()
-    known = kept | set(active) | set(failures.get("run_id", []))
+    places: dict[str, list[dict[str, str]]] = {}
+    for study in store.readable_studies([]):
+        for arm, entries in study["arms"].items():
+            for run_id in _ids(entries):
+                places.setdefault(run_id, []).append({"study": study["name"], "arm": arm})
+    known = kept | set(active) | set(failures.get("run_id", [])) | set(places)
     found = sorted(run_id for run_id in known if run_id.startswith(run))
     if len(found) != 1:
         several = (
@@ -61,6 +149,7 @@ def history(store: Store, run: str) -> dict[str, Any]:
     mine = failures[failures.run_id == run_id].to_dict("records") if len(failures) else []
     return {
         "run_id": run_id,
+        "places": places.get(run_id, []),
         "record": store.record(run_id) if run_id in kept else None,
         "curve": store.curves(run_ids=[run_id]).to_dict("records") if run_id in kept else [],
         "active": active.get(run_id),

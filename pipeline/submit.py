@@ -1,50 +1,41 @@
 """Train what a study lacks: longest run first, each once, whatever was interrupted before.
 
-The driver only schedules. Workers publish to the store, so that a driver that dies loses nothing that was finished.
+The driver only schedules. Workers claim and publish, so that a driver that dies loses nothing that was finished, and
+any number of drivers may work on one store at once.
 """
 
 from __future__ import annotations
 
-import os
+import contextlib
+import math
 import time
 import warnings
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import replace
 from typing import Any
 
+from algoprogress.ablations.spec import RunSpec
 from algoprogress.ablations.study import Study, refine
-from algoprogress.pipeline import provenance
+from algoprogress.pipeline import preflight, provenance
+from algoprogress.pipeline.ensembles.executor import bundled
 from algoprogress.pipeline.executors import Executor
-from algoprogress.pipeline.plan import losses
+from algoprogress.pipeline.failures import Verdict, verdict
+from algoprogress.pipeline.options import Cancelled, Options, Summary
+from algoprogress.pipeline.plan import losses, worth_compiling
 from algoprogress.pipeline.progress import Progress
+from algoprogress.pipeline.redaction import redact
 from algoprogress.pipeline.worker import Outcome, Task
-from algoprogress.results import CorruptRun, Store, StoreError
+from algoprogress.pipeline.worklog import TAIL_BYTES
+from algoprogress.results import CorruptRun, Store, StoreError, UnknownRun, claims, submits
+from algoprogress.results.claims import Watch
 
 WINDOW = 3  # tasks in flight per slot: enough to keep workers busy, few enough to reorder what comes later
-LOST_WORKER_RETRIES = 2  # of a run whose worker was lost; an error of the code is never retried
-
-
-@dataclass
-class Summary:
-    """What a submit did."""
-
-    trained: int = 0
-    diverged: int = 0
-    present: int = 0
-    failed: dict[str, str] = field(default_factory=dict)  # run_id -> message
-    seconds: float = 0.0
+ENDED = ("done", "diverged", "present")
 
 
 def submit(
-    study: Study,
-    store: Store,
-    make_executor: Callable[[], Executor],
-    progress: Progress,
-    *,
-    time_limit: float | None = None,
-    retry_failed: bool = False,
-    device: str = "cpu",
+    study: Study, store: Store, make_executor: Callable[[], Executor], progress: Progress, **options: Any
 ) -> Summary:
     """Train every run of a resolved study that the store does not hold, and what its sweep adds as losses come in.
 
@@ -53,33 +44,32 @@ def submit(
         store: where runs are published.
         make_executor: called once, and only if there is something to train.
         progress: told of everything that happens.
-        time_limit: seconds after which a run is stopped by force; None: no limit.
-        retry_failed: train again what has failed before.
-        device: the workers' torch device.
+        options: the fields of `Options`.
 
     Raises:
-        StoreError: the store cannot be written.
+        StoreError: the store cannot be written, or is not the same folder on every node.
+        Unfit: the disk or the nodes cannot do the work.
     """
     begun = time.monotonic()
     store.writable()
     store.clean()
     for problem in _damaged(store):
         if problem["run_id"] and problem["file"].startswith("runs/"):
-            store.set_aside(problem["run_id"], problem["problem"])
+            with contextlib.suppress(UnknownRun):  # another submit was faster
+                store.set_aside(problem["run_id"], problem["problem"])
             progress.say(f"set aside {problem['file']}: {problem['problem']}; trained again if {study.name} needs it")
-    loop = _Loop(study, store, progress, time_limit, retry_failed, device)
+    loop = _Loop(study, store, progress, make_executor, Options(**options))
     try:
         loop.look()
+        preflight.check_disk(store, [loop.specs[run_id] for run_id in loop.todo])
         store.save_study(loop.study.stored())
-        if loop.todo:
-            executor = make_executor()
-            try:
-                loop.run(executor)
-            finally:
-                executor.close()
-                store.clean()
+        loop.run()
+    except Cancelled:
+        loop.summary.cancelled = True
     finally:
         progress.close()  # a bar that is left open keeps the terminal's cursor
+        loop.close()
+    loop.summary.left = len(loop.todo) + len(loop.running)
     loop.summary.seconds = time.monotonic() - begun
     return loop.summary
 
@@ -92,22 +82,34 @@ def _damaged(store: Store) -> list[dict[str, Any]]:
 
 
 class _Loop:
-    """The state of one submit: what is known, what is to do, what is running."""
+    """The state of one submit: what is known, what is to do, what is running here and elsewhere."""
 
     def __init__(
-        self, grid: Study, store: Store, progress: Progress, time_limit: float | None, retry_failed: bool, device: str
+        self, grid: Study, store: Store, progress: Progress, make_executor: Callable[[], Executor], options: Options
     ) -> None:
-        self.grid, self.study, self.store, self.progress = grid, grid, store, progress
-        self.time_limit, self.device = time_limit, device
-        self.driver = f"{provenance.machine()['host']}:{os.getpid()}"
+        self.grid, self.study, self.store, self.progress, self.options = grid, grid, store, progress, options
+        self.make_executor = make_executor
+        self.executor: Executor | None = None
+        self.driver = submits.new_driver()
         self.losses: dict[str, float] = {}
-        self.todo: dict[str, Task] = {}
+        self.specs: dict[str, RunSpec] = {}  # of the study, longest first
+        self.arms: dict[str, str] = {}  # run_id -> the first arm that it is in
+        self.todo: dict[str, int] = {}  # run_id -> the generation of a silent claim that it takes over, or 0
+        self.compiled: set[str] = set()  # runs whose shape repays torch.compile
         self.running: dict[str, Task] = {}
+        self.elsewhere: set[str] = set()  # claimed by other submits
         self.started: dict[str, float] = {}  # when a worker began, by our clock
-        self.attempts: Counter[str] = Counter()
-        self.stopping: set[str] = set()
+        self.begun: set[str] = set()  # runs that count towards the limit
+        self.stopping: dict[str, str] = {}  # run_id -> timeout or cancelled
+        self.halted = False
         self.summary = Summary()
-        self.before: set[str] = set() if retry_failed else set(store.failures().get("run_id", []))
+        self.history: dict[str, list[dict[str, Any]]] = {}
+        for failure in store.failures().to_dict("records"):
+            self.history.setdefault(str(failure["run_id"]), []).append({str(k): v for k, v in failure.items()})
+        self.forgiven = {run_id: len(past) for run_id, past in self.history.items() if options.retry_failed}
+        self.lost: dict[str, Counter[str]] = {}  # run_id -> causes for which this submit lost its worker
+        self.silence = Watch(store.folder.silent_seconds)
+        self.watched = -math.inf
 
     def look(self) -> None:
         """Learn losses from the store, add what the sweep asks for, and list what is to do, longest first."""
@@ -117,90 +119,246 @@ class _Loop:
             if not found:
                 break
             self.losses |= found
-        skip = self.losses.keys() | self.running.keys() | self.summary.failed.keys()
-        tasks: dict[str, Task] = {}
-        for arm, entry in self.study.entries():
-            run_id = entry.spec.run_id
-            if run_id in skip or run_id in tasks:
+        specs = self.study.specs()
+        cost = {run_id: spec.compute for run_id, spec in specs.items()}
+        self.specs = {run_id: specs[run_id] for run_id in sorted(specs, key=lambda run_id: -cost[run_id])}
+        self.arms = {entry.spec.run_id: arm for arm, entry in reversed(list(self.study.entries()))}
+        known = self.losses.keys() | self.running.keys() | self.elsewhere | self.summary.failed.keys()
+        todo, self.todo = self.todo, {}
+        for run_id in self.specs:
+            if run_id in known:
                 continue
-            if run_id in self.before:
-                self.summary.failed[run_id] = "failed before: see `algoprogress logs`, then submit with --retry-failed"
-                continue
-            tasks[run_id] = Task(
-                run_id,
-                entry.spec.model_dump(mode="json"),
-                self.store.url,
-                self.grid.name,
-                arm,
-                self.attempts[run_id] + 1,
-                self.device,
-                code=provenance.code(),
-                driver=self.driver,
-            )
-        cost = {run_id: spec.compute for run_id, spec in self.study.specs().items()}
-        self.todo = dict(sorted(tasks.items(), key=lambda item: -cost[item[0]]))
+            decided = self.decide(run_id)
+            if decided.again:
+                self.todo[run_id] = todo.get(run_id, 0)
+            else:
+                advice = f"see `algoprogress logs {run_id}`, then submit with --retry-failed"
+                self.summary.failed[run_id] = f"failed before: {decided.reason}; {advice}"
+        if self.options.compile_for and self.todo:
+            specs_to_do = [self.specs[run_id] for run_id in self.todo]
+            self.compiled |= worth_compiling(specs_to_do, self.options.compile_for, self.options.device)
         self.progress.expect(cost, set(self.losses))
 
-    def run(self, executor: Executor) -> None:
-        while self.todo or self.running:
-            while self.todo and len(self.running) < WINDOW * executor.slots:
-                run_id = next(iter(self.todo))
-                task = self.todo.pop(run_id)
-                self.attempts[run_id] += 1
-                self.running[run_id] = task
-                executor.start(task)
-            news = executor.wait(1.0)
-            for outcome in news:
-                self.settle(outcome)
-            if any(outcome.status in ("done", "diverged", "present") for outcome in news):
-                known = self.study
-                self.look()
-                if self.study != known:
-                    self.store.save_study(self.study.stored())
-            self.watch(executor)
+    def decide(self, run_id: str) -> Verdict:
+        spec = self.specs[run_id]
+        past, rows = self.history.get(run_id, []), spec.batch_tokens // spec.data.context
+        return verdict(past, self.forgiven.get(run_id, 0), self.lost.get(run_id), rows)
+
+    def run(self) -> None:
+        if self.todo or self.elsewhere:
+            self.announce()
+        while True:
+            self.fill()
+            waiting = self.elsewhere and not self.halted and not self.full()
+            if not self.running and not waiting:
+                return
+            if self.executor is not None and self.running:
+                for outcome in self.executor.wait(1.0):
+                    self.settle(outcome)
+            else:
+                time.sleep(min(1.0, self.store.folder.beat_seconds))
+            self.watch()
+
+    def fill(self) -> None:
+        """Keep the window full."""
+        per_slot = 1 if self.options.fail_fast else WINDOW  # what is queued would still be begun after a failure
+        while self.todo and not self.halted and not self.full():
+            if self.executor is None:
+                self.executor = bundled(self.make_executor(), self.options.device, self.options.together)
+                preflight.check_nodes(self.executor, self.store, self.driver)
+            if len(self.running) >= per_slot * self.executor.slots:
+                return
+            run_id = next(iter(self.todo))
+            task = self.task(run_id, self.todo.pop(run_id))
+            self.begun.add(run_id)
+            self.running[run_id] = task
+            self.executor.start(task)
+
+    def full(self) -> bool:
+        """Whether the limit allows no further run."""
+        limit = self.options.limit
+        return limit is not None and len(self.begun) >= limit and next(iter(self.todo), None) not in self.begun
+
+    def task(self, run_id: str, over: int) -> Task:
+        return Task(
+            run_id,
+            self.specs[run_id].model_dump(mode="json"),
+            self.store.url,
+            self.grid.name,
+            self.arms[run_id],
+            1 + max((int(failure["attempt"]) for failure in self.history.get(run_id, [])), default=0),
+            self.options.device,
+            torch_compile=run_id in self.compiled,
+            checkpoint_seconds=self.options.checkpoint_seconds,
+            micro_batches=self.decide(run_id).micro_batches,
+            code=provenance.code(),
+            driver=self.driver,
+            over=over,
+        )
 
     def settle(self, outcome: Outcome) -> None:
         task = self.running.pop(outcome.run_id)
-        self.started.pop(outcome.run_id, None)
-        if outcome.status in ("done", "diverged", "present"):
-            self.summary.trained += outcome.status != "present"
-            self.summary.diverged += outcome.status == "diverged"
-            self.summary.present += outcome.status == "present"
+        if outcome.status == "stopped":
+            reason = self.stopping.pop(outcome.run_id, "timeout")
+            what = "stopped after its time limit" if reason == "timeout" else "cancelled on request"
+            outcome = replace(outcome, status=reason, message=what)
+        if outcome.status in ENDED:
+            self.learn(outcome)
+        elif outcome.status == "elsewhere":
+            self.begun.discard(outcome.run_id)
+            self.elsewhere.add(outcome.run_id)
+            self.started.pop(outcome.run_id, None)
+            return
         elif outcome.status == "store":
             raise StoreError(outcome.message)
-        elif outcome.status == "infra" and self.attempts[outcome.run_id] <= LOST_WORKER_RETRIES:
-            self.note_failure(task, outcome)
-            self.progress.say(f"{task.run_id} ({task.arm}): {outcome.message}; trying again")
         else:
-            if outcome.status != "failed":  # the worker has noted its own
-                self.note_failure(task, outcome)
-            self.summary.failed[outcome.run_id] = outcome.message
+            self.failed(task, outcome)
+        self.started.pop(outcome.run_id, None)
         self.progress.finished(task, outcome)
-        if outcome.status == "infra" and outcome.run_id not in self.summary.failed:
+
+    def learn(self, outcome: Outcome) -> None:
+        """A run is in the store."""
+        run_id = outcome.run_id
+        self.summary.trained += outcome.status != "present"
+        self.summary.diverged += outcome.status == "diverged"
+        self.summary.present += outcome.status == "present"
+        if outcome.status == "present":
+            self.begun.discard(run_id)
+        elif not self.store.has(run_id):
+            raise StoreError(
+                f"A worker has published run {run_id}, and it is not in {self.store.url}: that folder is not the same "
+                "on every machine. Use a shared file system or object storage (--store s3://bucket/runs)."
+            )
+        self.elsewhere.discard(run_id)
+        loss = outcome.loss if outcome.status == "done" else math.inf
+        if outcome.status == "present" or loss is None:
+            found = losses(self.store, self.study, self.specs.keys() - {run_id})
+            loss = found.get(run_id, math.inf)
+        self.losses[run_id] = loss
+        if self.grid.sweep is not None and refine(self.grid, self.losses) != self.study:
             self.look()
+            self.store.save_study(self.study.stored())
+
+    def failed(self, task: Task, outcome: Outcome) -> None:
+        """An attempt has failed: keep why, and try again or give up."""
+        run_id = task.run_id
+        if outcome.cause or outcome.status not in ("failed", "oom"):  # a worker that lives has kept its own
+            self.note_failure(task, outcome)
+        if outcome.status == "infra":
+            self.lost.setdefault(run_id, Counter())[outcome.cause or "crash"] += 1
+        self.history[run_id] = [
+            {str(k): v for k, v in failure.items()} for failure in self.store.failures(run_id).to_dict("records")
+        ]
+        if outcome.cause == "node":  # its worker may live on: who holds the claim decides
+            if run_id in self.store.claims():
+                self.elsewhere.add(run_id)
+        else:
+            self.store.retire(run_id, self.driver)
+        decided = self.decide(run_id)
+        if decided.again:
+            parts = f", each batch in {decided.micro_batches} parts" if outcome.status == "oom" else ""
+            self.progress.say(f"{run_id} ({task.arm}): {outcome.message}; trying again{parts}")
+            if run_id not in self.elsewhere:
+                self.todo = {run_id: 0, **self.todo}  # begun before, so it is among the longest
+        else:
+            self.elsewhere.discard(run_id)
+            self.summary.failed[run_id] = outcome.message
+            self.halted |= self.options.fail_fast
 
     def note_failure(self, task: Task, outcome: Outcome) -> None:
+        log, began = outcome.log, self.started.get(task.run_id)
+        if outcome.cause == "crash" and not log and self.executor is not None and (claim := self.claim_of(task)):
+            log = redact(self.executor.last_words(int(claim.get("pid", 0)))[-TAIL_BYTES:])
         facts: dict[str, Any] = {
             "class": outcome.status,
+            "cause": outcome.cause,
             "message": outcome.message,
             "traceback": "",
+            "log": log,
+            "seconds": time.monotonic() - began if began is not None else 0.0,
+            "micro_batches": task.micro_batches,
             "host": provenance.machine()["host"],
-            "at": provenance.now(),
             "study": task.study,
             "arm": task.arm,
+            "driver": self.driver,
         }
         self.store.record_failure(task.run_id, facts)
-        self.store.retire(task.run_id)
 
-    def watch(self, executor: Executor) -> None:
-        """Show the heartbeats, and stop what is over its time."""
-        beats = {str(b["run_id"]): b for b in self.store.active().to_dict("records") if b.get("driver") == self.driver}
-        beats = {run_id: beat for run_id, beat in beats.items() if run_id in self.running}
-        for run_id in beats:
+    def claim_of(self, task: Task) -> dict[str, Any] | None:
+        """What the worker of a task last said."""
+        held = self.store.claims().get(task.run_id)
+        said = None if held is None else claims.facts(self.store.folder, held)
+        return said if said is not None and said.get("driver") == self.driver else None
+
+    def watch(self) -> None:
+        """Show the heartbeats, stop what is over its time, see how runs fare elsewhere, and obey requests."""
+        if time.monotonic() - self.watched < self.store.folder.beat_seconds:
+            return
+        self.watched = time.monotonic()
+        beats: dict[str, Any] = {}
+        try:
+            beats = {str(beat["run_id"]): beat for beat in self.store.active().to_dict("records")}
+            self.follow(beats)
+            self.obey()
+            self.announce()
+        except StoreError as error:  # a store that is out of reach for a moment; what must be written is tried again
+            self.progress.say(f"{error}")
+        ours = {r: beat for r, beat in beats.items() if beat.get("driver") == self.driver and r in self.running}
+        for run_id in ours:
             self.started.setdefault(run_id, time.monotonic())
-        self.progress.beats(beats)
-        for run_id, since in list(self.started.items()):
-            late = self.time_limit is not None and time.monotonic() - since > self.time_limit
-            if late and run_id not in self.stopping:
-                self.stopping.add(run_id)
-                executor.stop(run_id)
+        self.progress.beats({run_id: {str(k): v for k, v in beat.items()} for run_id, beat in ours.items()})
+        limit = self.options.time_limit
+        for run_id, since in self.started.items():
+            if limit is not None and time.monotonic() - since > limit:
+                self.stop(run_id, "timeout")
+
+    def announce(self) -> None:
+        facts = {"running": len(self.running), "to_do": len(self.todo), "failed": len(self.summary.failed)}
+        slots = 0 if self.executor is None else self.executor.slots
+        submits.announce(self.store.folder, self.driver, {"study": self.grid.name, "slots": slots, **facts})
+
+    def follow(self, beats: dict[str, Any]) -> None:
+        """What became of the runs that other processes have."""
+        held = self.store.claims()
+        silent = self.silence.silent(held.values())
+        for run_id in sorted(self.elsewhere):
+            claim = held.get(run_id)
+            if self.store.has(run_id):
+                self.learn(Outcome(run_id, "present"))
+            elif claim is None or run_id in silent or beats.get(run_id, {}).get("stale"):
+                self.elsewhere.discard(run_id)
+                past = self.store.failures(run_id).to_dict("records")
+                self.history[run_id] = [{str(k): v for k, v in failure.items()} for failure in past]
+                decided = self.decide(run_id)
+                if decided.again:
+                    self.todo[run_id] = 0 if claim is None else claim.generation
+                else:
+                    self.summary.failed[run_id] = decided.reason
+
+    def obey(self) -> None:
+        """Stop what somebody has asked to be stopped."""
+        for name, run_ids in submits.asked_to_stop(self.store.folder, self.driver).items():
+            if run_ids is None:
+                raise Cancelled
+            for run_id in run_ids:
+                if run_id in self.running:
+                    self.stop(run_id, "cancelled")
+                elif self.todo.pop(run_id, None) is not None:
+                    outcome = Outcome(run_id, "cancelled", None, "cancelled on request")
+                    self.failed(self.task(run_id, 0), outcome)
+            self.store.folder.remove(name)
+
+    def stop(self, run_id: str, why: str) -> None:
+        if run_id not in self.stopping and self.executor is not None:
+            self.stopping[run_id] = why
+            self.executor.stop(run_id)
+
+    def close(self) -> None:
+        """End every worker, and take back what dead workers held."""
+        if self.executor is not None:
+            self.executor.close()
+        with contextlib.suppress(StoreError):
+            for run_id in self.running:
+                self.store.retire(run_id, self.driver)
+            self.store.clean()
+            submits.leave(self.store.folder, self.driver)

@@ -6,7 +6,7 @@ matrix product of the model, forward and backward, with output layer, attention 
 
 from typing import NamedTuple
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 class Column(NamedTuple):
@@ -69,10 +69,29 @@ RECORD_COLUMNS = [
     Column("tokens_per_second", "float64", "tokens/second", "Training throughput"),
     Column("flop_per_second", "float64", "FLOP/second", "Compute achieved per second, convention `standard`"),
     Column(
+        "gemm_flop_per_second",
+        "float64",
+        "FLOP/second",
+        "What a square matrix product reaches on this device in this dtype with these threads; missing if not measured",
+    ),
+    Column("gemm_fraction", "float64", "", "flop_per_second / gemm_flop_per_second"),
+    Column("matmul", "str", "", "Library of torch's matrix products: mkl, onednn, cublas; missing: torch's own choice"),
+    Column(
+        "attention", "str", "", "How attention was done: compiled (own kernel), fused (torch's), products, or inductor"
+    ),
+    Column("kernels", "str", "", "Name of the compiled kernels, a hash; missing where plain torch did their work"),
+    Column("torch_compile", "bool", "", "The model went through torch.compile"),
+    Column(
         "peak_memory_bytes", "int64", "bytes", "Largest memory of the training process, or of the device if it is a GPU"
     ),
     Column("device", "str", "", "Device that trained the run, such as cpu or the GPU's name"),
     Column("n_threads", "int64", "threads", "CPU threads used; another number changes the last bits of the weights"),
+    Column(
+        "micro_batches",
+        "int64",
+        "",
+        "Parts that each batch was split into, to fit in memory; the mathematics is the same, the last bits are not",
+    ),
     Column("host", "str", "", "Host name"),
     Column("python_version", "str", "", "Version of Python"),
     Column("torch_version", "str", "", "Version of torch"),

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from algoprogress.results.processes import host_name
+from algoprogress.results.processes import MARK, host_name, process_mark
 
 
 class StoreError(OSError):
@@ -32,6 +32,8 @@ class Folder(Protocol):
     """What the store needs of a place to keep files."""
 
     url: str
+    beat_seconds: float  # between two heartbeats of a claim
+    silent_seconds: float  # after that long without one, another process may take the run over
 
     def create(self, name: str, data: bytes) -> bool: ...  # first wins; False when the file was already there
     def replace(self, name: str, data: bytes, durable: bool = True) -> None: ...
@@ -44,7 +46,7 @@ class Folder(Protocol):
     def probe(self, data: bytes) -> None: ...  # StoreError if `data` could not be published
     def leftovers(
         self,
-    ) -> list[tuple[str, str, int, float]]: ...  # temporary files: name, host, process id, time written
+    ) -> list[tuple[str, str, str, float]]: ...  # temporary files: name, host, the writer's mark, time written
 
 
 ELSEWHERE = "choose another store with --store or ALGOPROGRESS_STORE"
@@ -84,7 +86,9 @@ def _explained(action: str, path: object) -> Iterator[None]:
 class LocalFolder:
     """A folder on a file system of this machine, or one that several machines share."""
 
-    _TEMPORARY = re.compile(r"\..+\.(?P<host>[A-Za-z0-9-]+)\.(?P<pid>\d+)\.[0-9a-f]{8}\.tmp")
+    _TEMPORARY = re.compile(rf"\..+\.(?P<host>[A-Za-z0-9-]+)\.(?P<mark>{MARK.pattern})\.[0-9a-f]{{8}}\.tmp")
+    # A beat is a file of 300 bytes. Thirty missed ones are no hiccup of a disk, and cost a lost run half a minute.
+    beat_seconds, silent_seconds = 1.0, 30.0
 
     def __init__(self, path: str | Path):
         self.path = Path(os.path.abspath(Path(path).expanduser()))  # workers of a cluster have other working folders
@@ -92,7 +96,7 @@ class LocalFolder:
 
     @staticmethod
     def _temporary(path: Path) -> Path:
-        return path.with_name(f".{path.name}.{host_name()}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
+        return path.with_name(f".{path.name}.{host_name()}.{process_mark()}.{secrets.token_hex(4)}.tmp")
 
     @contextlib.contextmanager
     def _staged(self, path: Path, data: bytes, durable: bool) -> Iterator[Path]:
@@ -203,7 +207,7 @@ class LocalFolder:
             self._link(staged, linked)
             linked.unlink()
 
-    def leftovers(self) -> list[tuple[str, str, int, float]]:
+    def leftovers(self) -> list[tuple[str, str, str, float]]:
         found = []
         for folder, _, names in os.walk(self.path):
             for name in sorted(names):
@@ -213,7 +217,7 @@ class LocalFolder:
                 path = Path(folder, name)
                 with contextlib.suppress(FileNotFoundError):
                     written = path.stat().st_mtime
-                    found.append((path.relative_to(self.path).as_posix(), match["host"], int(match["pid"]), written))
+                    found.append((path.relative_to(self.path).as_posix(), match["host"], match["mark"], written))
         return found
 
 

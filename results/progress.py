@@ -17,8 +17,10 @@ FAILURE_COLUMNS = [
     Column("class", "str", "", "Class of the failure, such as failed, oom, timeout or infra"),
     Column("message", "str", "", "What went wrong, in a line"),
     Column("traceback", "str", "", "Where it went wrong"),
+    Column("seconds", "float64", "seconds", "Time the attempt took; 0 where nobody knows"),
     Column("host", "str", "", "Host name"),
-    Column("log", "str", "", "Path of the attempt's log"),
+    Column("log", "str", "", "What the attempt printed last"),
+    Column("micro_batches", "int64", "", "Parts that each batch was split into, to fit in memory"),
     Column("at", "str", "UTC", "When it failed, ISO 8601"),
 ]
 ACTIVE_COLUMNS = [
@@ -30,10 +32,26 @@ ACTIVE_COLUMNS = [
     Column("tokens", "int64", "tokens", "Tokens trained on so far"),
     Column("loss", "float64", "nats/token", "Latest training loss"),
     Column("tokens_per_second", "float64", "tokens/second", "Training throughput"),
+    Column("attempt", "int64", "", "Which attempt it is, from 1"),
+    Column("driver", "str", "", "The submit that sent it"),
     Column("host", "str", "", "Host name"),
     Column("pid", "int64", "", "Process id on that host"),
+    Column("process", "str", "", "What tells the process from a later one of the same number"),
+    Column("generation", "int64", "", "How often the run was claimed; above 1 when it was taken over"),
     Column("at", "str", "UTC", "When the heartbeat was written, ISO 8601"),
     Column("started_at", "str", "UTC", "When training began, ISO 8601"),
+]
+SUBMIT_COLUMNS = [
+    Column("driver", "str", "", "Name of the process that submits"),
+    Column("study", "str", "", "The study"),
+    Column("slots", "int64", "", "Runs at once"),
+    Column("running", "int64", "", "Runs in training"),
+    Column("to_do", "int64", "", "Runs that wait for a slot"),
+    Column("failed", "int64", "", "Runs that failed for good"),
+    Column("host", "str", "", "Host name"),
+    Column("pid", "int64", "", "Process id on that host"),
+    Column("process", "str", "", "What tells the process from a later one of the same number"),
+    Column("at", "str", "UTC", "When it last wrote, ISO 8601"),
 ]
 
 
@@ -73,5 +91,4 @@ def seen_at(beat: Mapping[Any, Any]) -> float | None:
 
 def is_stale(beat: Mapping[Any, Any]) -> bool:
     """Whether the process that wrote a heartbeat is known to have ended."""
-    seen, pid = seen_at(beat), beat["pid"]
-    return seen is not None and pid == pid and is_gone(beat["host"], int(pid), seen)  # NaN is not equal to itself
+    return is_gone(beat.get("host"), beat.get("process"))

@@ -62,7 +62,13 @@ def _is_finite(value: float | None) -> bool:
 
 # A record of version v becomes one of version v + 1. When a column changes its name, unit or meaning: raise
 # SCHEMA_VERSION, add the step here, and keep a file of the old version in the tests. Stored files are never rewritten.
-UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
+UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {
+    1: lambda record: {
+        **record,
+        "micro_batches": 1,  # before version 2 no batch was ever split
+        **dict.fromkeys(("gemm_flop_per_second", "gemm_fraction", "matmul", "attention", "kernels", "torch_compile")),
+    },
+}
 
 
 def upgrade(

@@ -5,10 +5,11 @@ A store is a folder or a fsspec URL:
     runs/<run_id>.parquet               one immutable file per run: curve as rows, record in the footer
     studies/<name>.json                 a study's arms and baseline, and which runs belong to them
     failures/<run_id>/<attempt>.json    why an attempt failed
-    active/<run_id>.json                how far a run in training has come
+    active/<run_id>.<generation>.json   who trains a run, and how far it has come
+    submits/<driver>.json               who submits a study
     index/                              a copy for fast reading, deletable at any time
     quarantine/                         damaged files that were set aside, each with a .txt that says why
-    checkpoints/, logs/                 kept by the trainer
+    checkpoints/<run_id>.safetensors    where a long run in training can go on
 """
 
 import os
@@ -20,10 +21,9 @@ from typing import Any, TypeVar
 import pandas as pd
 
 from algoprogress.results import frames, index, progress, runfile, studies
-from algoprogress.results.columns import Column
 from algoprogress.results.files import Entry, StoreError, open_folder
+from algoprogress.results.journal import Journal
 from algoprogress.results.problems import CorruptRun, Problem, UnknownRun, Unreadable, problem, warn
-from algoprogress.results.processes import host_name, is_gone
 from algoprogress.results.record import STATUSES, check_run_id, is_run_id
 from algoprogress.results.runfile import Curve
 from algoprogress.results.verify import verify
@@ -38,7 +38,7 @@ _PROBE_BYTES = 1 << 20  # room for a few dozen runs' files
 T = TypeVar("T")
 
 
-class Store:
+class Store(Journal):
     """Runs and studies as DataFrames. Any number of processes may read and publish at once.
 
     Args:
@@ -72,6 +72,10 @@ class Store:
         """
         data = runfile.encode(record, curve)
         return self.folder.create(_run_file(record["run_id"]), data)
+
+    def has(self, run_id: str) -> bool:
+        """Whether a run is stored, be it damaged or not."""
+        return self.folder.exists(_run_file(run_id))
 
     def run_ids(self) -> set[str]:
         """The ids of all stored runs, damaged ones included."""
@@ -152,6 +156,14 @@ class Store:
         table = frames.curves_table({run_id: found[run_id] for run_id in wanted if run_id in found})
         table.attrs["corrupt"] = warn(problems)
         return table
+
+    def records(self, run_ids: Iterable[str] | None = None) -> dict[str, dict[str, Any]]:
+        """Run id -> record, of all runs or of those of `run_ids` that are stored. Damaged ones are left out and warned
+        of."""
+        problems: list[Problem] = []
+        found = self._records(None if run_ids is None else [check_run_id(run_id) for run_id in run_ids], problems)
+        warn(problems)
+        return found
 
     def _records(self, run_ids: list[str] | None, problems: list[Problem]) -> dict[str, dict[str, Any]]:
         files = self.run_files()
@@ -240,62 +252,6 @@ class Store:
                 continue
             except Unreadable as error:
                 problems.append(problem(None, _study_file(name), error.problem, error.remedy))
-
-    def record_failure(self, run_id: str, failure: dict[str, Any]) -> None:
-        """Keeps why an attempt failed, as the run's next attempt: class, message, traceback, host, log."""
-        folder = f"failures/{check_run_id(run_id)}"
-        facts = {"host": host_name(), "at": progress.now(), **failure, "run_id": run_id}
-        attempt = 1 + max((progress.attempt(entry.name) for entry in self.folder.entries(folder)), default=0)
-        while not self.folder.create(f"{folder}/{attempt}.json", progress.encode({**facts, "attempt": attempt})):
-            attempt += 1
-
-    def failures(self, run_id: str | None = None) -> pd.DataFrame:
-        """One row per failed attempt, of one run or of all."""
-        run_ids = [check_run_id(run_id)] if run_id is not None else filter(is_run_id, self.folder.folders("failures"))
-        names = []
-        for folder in (f"failures/{found}" for found in run_ids):
-            attempts = filter(progress.attempt, (entry.name for entry in self.folder.entries(folder)))
-            names += [f"{folder}/{name}" for name in sorted(attempts, key=progress.attempt)]
-        return self._facts(names, progress.FAILURE_COLUMNS)
-
-    def heartbeat(self, run_id: str, how_far: dict[str, Any]) -> None:
-        """Says how far a run in training has come (step, steps, tokens, loss, ...). Call `retire` when it ends."""
-        facts = {"host": host_name(), "pid": os.getpid(), "at": progress.now(), **how_far, "run_id": run_id}
-        self.folder.replace(f"active/{check_run_id(run_id)}.json", progress.encode(facts), durable=False)
-
-    def active(self) -> pd.DataFrame:
-        """One row per run in training, by its heartbeat; `stale` marks those whose process is known to have ended."""
-        names = (entry.name for entry in self.folder.entries("active") if entry.name.endswith(".json"))
-        ours = [f"active/{name}" for name in names if is_run_id(name.removesuffix(".json"))]
-        table = self._facts(ours, progress.ACTIVE_COLUMNS)
-        table["stale"] = pd.Series([progress.is_stale(beat) for beat in table.to_dict("records")], dtype=bool)
-        return table
-
-    def retire(self, run_id: str) -> None:
-        """Removes a run's heartbeat, if there is one."""
-        self.folder.remove(f"active/{check_run_id(run_id)}.json")
-
-    def _facts(self, names: list[str], columns: list[Column]) -> pd.DataFrame:
-        rows, problems = [], []
-        for name in names:
-            try:
-                rows.append(progress.parse(self.folder.read(name), columns))
-            except FileNotFoundError:
-                continue
-            except Unreadable as error:
-                problems.append(problem(None, name, error.problem, error.remedy))
-        table = frames.table(rows, columns)
-        table.attrs["corrupt"] = warn(problems)
-        return table
-
-    def clean(self) -> list[str]:
-        """Removes what killed processes of this host left: temporary files and heartbeats. Returns their names."""
-        removed = [name for name, host, pid, written in self.folder.leftovers() if is_gone(host, pid, written)]
-        active = self.active()
-        removed += [f"active/{run_id}.json" for run_id in active.loc[active["stale"], "run_id"]]
-        for name in removed:
-            self.folder.remove(name)
-        return removed
 
     def verify(self, study: str | None = None) -> pd.DataFrame:
         """Reads every file in full and compares every sum. One row per problem: run_id, file, problem, remedy."""

@@ -4,10 +4,10 @@ import json
 import re
 from typing import Any
 
-from algoprogress.results.columns import SCHEMA_VERSION
 from algoprogress.results.problems import Unreadable
 from algoprogress.results.record import is_run_id
 
+VERSION = 1  # of these files; runs have a version of their own
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 
 
@@ -36,7 +36,7 @@ def encode(study: dict[str, Any]) -> bytes:
     name = check_study_name(study.get("name"))
     try:
         _check(study, name)
-        text = json.dumps({**study, "schema_version": SCHEMA_VERSION}, indent=1, ensure_ascii=False, allow_nan=False)
+        text = json.dumps({**study, "schema_version": VERSION}, indent=1, ensure_ascii=False, allow_nan=False)
     except (ValueError, TypeError) as error:
         raise ValueError(f"Study {name} can not be stored: {str(error).rstrip('.')}.") from error
     return text.encode()
@@ -51,9 +51,9 @@ def parse(data: bytes, name: str) -> dict[str, Any]:
             raise ValueError("it is not a mapping")
     except ValueError as error:
         raise Unreadable(f"it is not a whole study ({error})", remedy) from error
-    if (version := study.get("schema_version")) != SCHEMA_VERSION:
+    if (version := study.get("schema_version")) != VERSION:
         newer = "install the version of algoprogress that wrote it"
-        raise Unreadable(f"its schema_version is {version!r}, not {SCHEMA_VERSION}", newer)
+        raise Unreadable(f"its schema_version is {version!r}, not {VERSION}", newer)
     try:
         _check(study, name)
     except ValueError as error:

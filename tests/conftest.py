@@ -1,9 +1,11 @@
 """Simulated runs, for every test that needs stored runs but no training."""
 
 import hashlib
+import logging
 import math
 import os
-from collections.abc import Callable
+import secrets
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -54,7 +56,7 @@ def _run(
     }
     science = (sorted(config.items()), tokens, learning_rate)
     record = {
-        "schema_version": 1,
+        "schema_version": 2,
         "run_id": _hex(science, seed),
         "configuration_id": _hex(science),
         "spec": spec,
@@ -80,9 +82,16 @@ def _run(
         "wall_seconds": 3.5,
         "tokens_per_second": tokens / 3.5,
         "flop_per_second": compute / 3.5,
+        "gemm_flop_per_second": 9e10,
+        "gemm_fraction": compute / 3.5 / 9e10,
+        "matmul": "mkl",
+        "attention": "compiled",
+        "kernels": "0123456789ab",
+        "torch_compile": False,
         "peak_memory_bytes": 400_000_000,
         "device": "cpu",
         "n_threads": 1,
+        "micro_batches": 1,
         "host": "node-1",
         "python_version": "3.11.9",
         "torch_version": "2.13.0",
@@ -122,3 +131,33 @@ def make_run() -> MakeRun:
     and with it the run id; any other keyword replaces a fact of the record, such as loss, compute, n_params or status.
     """
     return _run
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[str]:
+    """A real S3 server on a port of this machine, with an empty bucket; the URL of the bucket."""
+    server_module = pytest.importorskip("moto.server")
+    s3fs = pytest.importorskip("s3fs")
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server = server_module.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    patch = pytest.MonkeyPatch()
+    for name, value in {
+        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "a-secret-of-the-tests",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }.items():
+        patch.setenv(name, value)
+    s3fs.S3FileSystem(use_listings_cache=False).mkdir("algoprogress-tests")
+    yield "s3://algoprogress-tests"
+    patch.undo()
+    server.stop()
+
+
+@pytest.fixture
+def s3_url(s3_server: str) -> str:
+    """A new store on the S3 server."""
+    return f"{s3_server}/{secrets.token_hex(4)}"

@@ -11,6 +11,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from algoprogress.ablations import ops
 from algoprogress.ablations.architectures import ArchitectureConfig, architectures
 from algoprogress.ablations.config import Whole
 
@@ -70,5 +71,5 @@ class LSTMModel(nn.Module):
         self, tokens_BT: Tensor, state: tuple[Tensor, Tensor] | None = None
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         x_BTD = self.dropout(self.embedding(tokens_BT))
-        y_BTD, state = self.lstm(x_BTD, state)
-        return self.head(self.dropout(y_BTD)), state
+        y_BTD, state = ops.lstm(self.lstm, x_BTD, state)
+        return ops.linear(self.head, self.dropout(y_BTD).contiguous()), state

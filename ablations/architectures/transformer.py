@@ -5,18 +5,14 @@ Shapes: B batch, T context, D width, H heads, K head dimension, F feed-forward w
 
 from __future__ import annotations
 
-import contextlib
-import contextvars
 import math
-from collections.abc import Iterator
 from typing import Any, ClassVar, Literal
 
 import torch
-import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from algoprogress.ablations import ops
 from algoprogress.ablations.architectures import ArchitectureConfig, architectures
 from algoprogress.ablations.config import Whole
 
@@ -97,19 +93,6 @@ class Transformer(ArchitectureConfig):
         }
 
 
-_math_attention: contextvars.ContextVar[bool] = contextvars.ContextVar("math_attention", default=False)
-
-
-@contextlib.contextmanager
-def math_attention() -> Iterator[None]:
-    """Attention by plain products inside this block: the fused kernel has no second derivative."""
-    token = _math_attention.set(True)
-    try:
-        yield
-    finally:
-        _math_attention.reset(token)
-
-
 def make_norm(kind: str, width: int) -> nn.Module:
     return nn.LayerNorm(width) if kind == "layernorm" else nn.RMSNorm(width, eps=1e-6)
 
@@ -129,12 +112,6 @@ def rotations(context: int, head_dim: int) -> Tensor:
     rates = 10000.0 ** (-torch.arange(0, head_dim, 2) / head_dim)
     angles_TK = torch.arange(context)[:, None] * rates
     return torch.polar(torch.ones_like(angles_TK), angles_TK)[:, None]
-
-
-def rotate(x_BTHK: Tensor, turns_T1K: Tensor) -> Tensor:
-    """Neighbouring pairs as complex numbers, turned: one product instead of six real ones."""
-    pairs = torch.view_as_complex(x_BTHK.unflatten(-1, (-1, 2)))
-    return torch.view_as_real(pairs * turns_T1K).flatten(-2)
 
 
 class Stacked(nn.Linear):
@@ -159,35 +136,27 @@ class Attention(nn.Module):
             turns = torch.view_as_real(rotations(context, c.head_dim))
             self.register_buffer("turns", turns, persistent=False)
 
-    def forward(self, x_BTD: Tensor) -> Tensor:
-        (B, T, D), H = x_BTD.shape, self.n_heads
-        qk_BTHK, v = self.qkv(x_BTD).view(B, T, 3 * self.n_heads, D // self.n_heads).split([2 * H, H], dim=2)
-        if self.rotary:
-            turns_T1K = torch.view_as_complex(self.turns[:T])
-            qk_BTHK = rotate(qk_BTHK.float() if qk_BTHK.dtype == torch.bfloat16 else qk_BTHK, turns_T1K).to(v.dtype)
-        q, k, v = (x.transpose(1, 2) for x in (*qk_BTHK.chunk(2, dim=2), v))
+    def forward(self, x_BTD: Tensor, residual_BTD: Tensor) -> Tensor:
+        turns = self.turns[: x_BTD.shape[1]] if self.rotary else None
         dropout = self.dropout if self.training else 0.0
-        kernel = sdpa_kernel(SDPBackend.MATH) if _math_attention.get() else contextlib.nullcontext()
-        with kernel:
-            y_BHTK = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=True)
-        return self.out(y_BHTK.transpose(1, 2).reshape(B, T, D))
+        y_BTD = ops.attention(ops.linear(self.qkv, x_BTD), self.n_heads, turns, dropout)
+        return ops.linear(self.out, y_BTD, residual_BTD, dropout)
 
 
 class FeedForward(nn.Module):
     def __init__(self, c: Transformer) -> None:
         super().__init__()
-        self.gated, self.activation = c.activation == "swiglu", c.activation
+        self.gated, self.activation, self.dropout = c.activation == "swiglu", c.activation, c.dropout
         self.up = Stacked(c.width, c.ff_width, 2 if self.gated else 1, bias=c.bias)
         self.down = nn.Linear(c.ff_width, c.width, bias=c.bias)
 
-    def forward(self, x_BTD: Tensor) -> Tensor:
-        h_BTF = self.up(x_BTD)
+    def forward(self, x_BTD: Tensor, residual_BTD: Tensor) -> Tensor:
+        h_BTF = ops.linear(self.up, x_BTD)
         if self.gated:
-            gate, h_BTF = h_BTF.chunk(2, dim=-1)
-            h_BTF = F.silu(gate) * h_BTF
+            h_BTF = ops.swiglu(h_BTF)
         else:
-            h_BTF = F.gelu(h_BTF) if self.activation == "gelu" else F.relu(h_BTF)
-        return self.down(h_BTF)
+            h_BTF = ops.gelu(h_BTF) if self.activation == "gelu" else h_BTF.relu()
+        return ops.linear(self.down, h_BTF, residual_BTD, self.dropout if self.training else 0.0)
 
 
 class Block(nn.Module):
@@ -196,14 +165,13 @@ class Block(nn.Module):
         self.pre = c.placement == "pre"
         self.attention, self.feed_forward = Attention(c, context), FeedForward(c)
         self.norm1, self.norm2 = make_norm(c.norm, c.width), make_norm(c.norm, c.width)
-        self.dropout = nn.Dropout(c.dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         if self.pre:
-            x = x + self.dropout(self.attention(self.norm1(x)))
-            return x + self.dropout(self.feed_forward(self.norm2(x)))
-        x = self.norm1(x + self.dropout(self.attention(x)))
-        return self.norm2(x + self.dropout(self.feed_forward(x)))
+            x = self.attention(ops.norm(self.norm1, x), x)
+            return self.feed_forward(ops.norm(self.norm2, x), x)
+        x = ops.norm(self.norm1, self.attention(x, x))
+        return ops.norm(self.norm2, self.feed_forward(x, x))
 
 
 class TransformerModel(nn.Module):
@@ -251,4 +219,4 @@ class TransformerModel(nn.Module):
         x_BTD = self.dropout(x_BTD)
         for block in self.blocks:
             x_BTD = block(x_BTD)
-        return self.head(self.norm(x_BTD)), None
+        return ops.linear(self.head, ops.norm(self.norm, x_BTD)), None

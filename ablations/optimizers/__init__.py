@@ -32,6 +32,9 @@ class OptimizerConfig(Config):
     # 3e10 FLOP and 256 bytes a step.
     rates: ClassVar[tuple[float, ...]]
     decoupled: ClassVar[bool] = True  # decay W <- (1 - lr decay) W apart from the step; else added to the gradient
+    # whether a step follows a rounding error of its gradient by no more than that: not so where eigenvectors of nearly
+    # equal eigenvalues, or inverse roots of eigenvalues near 0, are taken
+    continuous: ClassVar[bool] = True
 
     def hyperparameters(self) -> dict[str, Any]:
         """Keyword arguments of the live optimizer: the recipe's own numbers and choices, how decay acts, and clipping.

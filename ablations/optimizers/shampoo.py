@@ -36,6 +36,7 @@ class Shampoo(OptimizerConfig):
     paper: ClassVar[str] = "Gupta et al. 2018"
     geometry: ClassVar[str] = "spectral"
     rates: ClassVar[tuple[float, ...]] = (0.04, 0.08, 0.16)
+    continuous: ClassVar[bool] = False
 
     def build(self, model: nn.Module, learning_rate: float) -> ShampooOptimizer:
         groups = parameter_groups(model, self.weight_decay)

@@ -37,6 +37,7 @@ class SOAP(OptimizerConfig):
     paper: ClassVar[str] = "Vyas et al. 2024"
     geometry: ClassVar[str] = "sign, in the eigenbasis"
     rates: ClassVar[tuple[float, ...]] = (0.01, 0.02, 0.04)
+    continuous: ClassVar[bool] = False
 
     def build(self, model: nn.Module, learning_rate: float) -> SOAPOptimizer:
         groups = parameter_groups(model, self.weight_decay)

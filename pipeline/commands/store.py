@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from typing import Annotated
+import sys
+import time
+from collections.abc import Callable
+from typing import Annotated, Any
 
 import typer
 
@@ -21,17 +25,58 @@ from algoprogress.pipeline.output import (
 def status(
     study: SomeStudy = None,
     store: StoreOption = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Look again and again, until nothing is left to do.")] = False,
+    every: Annotated[float, typer.Option(min=0.1, help="Seconds between two looks of --watch.")] = 2.0,
+    price: Annotated[float | None, typer.Option(min=0, help="Of a worker's hour, to show the cost so far.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Count the runs of each study and arm: done, diverged, running, failed, to do. From files alone."""
-    from algoprogress.pipeline.status import status as count
+    """Count the runs of each study and arm: done, diverged, running, failed, to do; speed, time left, hours spent.
 
-    there = open_store(store)
-    rows = count(there, study)
-    if not rows and not as_json:
-        note(f"no study in {there.url} yet: `algoprogress submit demo` trains one")
-        return
-    emit(rows, as_json)
+    From files alone. The last line of a study counts each of its runs once.
+    """
+    from algoprogress.pipeline.status import Status
+
+    counts = Status(open_store(store))
+    with contextlib.suppress(KeyboardInterrupt):
+        while True:
+            rows = counts.rows(study)
+            if price is not None:
+                rows = [{**row, "cost": price * row["hours"]} for row in rows]
+            if not rows and not as_json:
+                note(f"no study in {counts.store.url} yet: `algoprogress submit demo` trains one")
+            elif watch and not as_json:
+                redraw(lambda rows=rows: emit(shown(rows), False))  # type: ignore[misc]
+            else:
+                emit(rows if as_json else shown(rows), as_json)
+            if not watch or (rows and not any(row["to_do"] or row["running"] for row in rows)):
+                return
+            time.sleep(every)
+
+
+def shown(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows of `status` as people read them."""
+    from algoprogress.pipeline.progress import clock
+
+    return [
+        {
+            **{key: value for key, value in row.items() if key not in ("hours", "seconds_left", "submits")},
+            "arm": row["arm"] if row["arm"] is not None else "(all)",
+            "hours": f"{row['hours']:.3g}",
+            "left": "" if row["arm"] is not None else clock(row["seconds_left"]),
+            "submits": "" if row["arm"] is not None else row["submits"],
+        }
+        for row in rows
+    ]
+
+
+def redraw(draw: Callable[[], None]) -> None:
+    """In a terminal over what was there; elsewhere below it, with the time."""
+    if sys.stdout.isatty():
+        print("\x1b[H\x1b[2J", end="")
+    else:
+        print(time.strftime("%H:%M:%S"))
+    draw()
+    sys.stdout.flush()
 
 
 def logs(
@@ -39,26 +84,33 @@ def logs(
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show what is known of one run: its record and curve, or how it failed."""
+    """Show what is known of one run: how its attempts failed and what they printed, its record and its curve."""
     from algoprogress.pipeline.status import history
 
     found = history(open_store(store), run)
     if as_json:
         emit(found, True)
         return
+    for place in found["places"]:
+        print(f"run {found['run_id']}, study {place['study']}, arm {place['arm']}")
     for failure in found["failures"]:
         print(
             f"attempt {failure['attempt']} on {failure.get('host')} at {failure.get('at')}: "
             f"{failure['class']}: {failure['message']}"
         )
-        print(failure.get("traceback") or "")
+        for part in ("traceback", "log"):
+            if isinstance(failure.get(part), str) and failure[part].strip():
+                print(f"{part}:\n{failure[part].rstrip()}")
     if found["active"]:
-        print(f"in training: {found['active']}")
+        print("in training:")
+        emit(found["active"], False)
     if found["record"]:
         for key, value in found["record"].items():
             print(f"{key:<20} {json.dumps(value) if isinstance(value, dict) else value}")
         print()
         emit(found["curve"], False)
+    elif not found["active"] and not found["failures"]:
+        print("not begun")
 
 
 def runs(
@@ -108,7 +160,10 @@ def verify(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Read every file in full: checksums, identities, completeness. Exit code 1 when something is wrong."""
+    """Read every file in full: checksums, identities, completeness, and whether one code trained all runs of a study.
+
+    Exit code 1 when something is wrong; runs of several versions of the code are only reported.
+    """
     there = open_store(store)
     problems = there.verify(study)
     if not len(problems) and not there.run_ids():
@@ -121,7 +176,7 @@ def verify(
             there.set_aside(str(row["run_id"]), str(row["problem"]))
             note(f"set aside {row['file']}: {row['problem']}")
     emit(problems, as_json)
-    if len(problems):
+    if (problems["kind"] != "drift").any():
         raise typer.Exit(RUNS_FAILED)
     note(f"{there.url}: {len(there.run_ids())} runs, nothing wrong")
 

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from algoprogress.ablations.study import Study
 
 StudyArgument = Annotated[str, typer.Argument(help="A built-in study (see `studies`) or a YAML file.")]
+CompileOption = Annotated[
+    bool, typer.Option("--compile", help="Use torch.compile for each shape of run that repays its cost.")
+]
 ExecutorOption = Annotated[str, typer.Option(help="ray, process or inline.")]
 
 
@@ -39,14 +42,19 @@ def plan(
     study: StudyArgument,
     store: StoreOption = None,
     slots: Annotated[int | None, typer.Option(min=1, help="Runs at once; default: all cores.")] = None,
+    compile_: CompileOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Print each run with its size, cost and state, and the total. Trains nothing."""
-    from algoprogress.pipeline.plan import SPREAD
+    from algoprogress.pipeline.plan import SPREAD, worth_compiling
     from algoprogress.pipeline.plan import plan as make_plan
 
     note("measuring the time of a few steps of each new shape of run ...")
-    planned = make_plan(find_study(study), open_store(store), slots)
+    found = find_study(study)
+    planned = make_plan(found, open_store(store), slots)
+    if compile_:
+        specs = [spec for run_id, spec in found.specs().items() if run_id in set(planned.pending.run_id)]
+        planned.rows["torch_compile"] = planned.rows.run_id.isin(worth_compiling(specs, planned.slots))
     totals = planned.totals()
     if as_json:
         emit({"runs": records(planned.rows), "totals": totals}, True)
@@ -78,6 +86,13 @@ def submit(
     ] = None,
     time_limit: Annotated[float | None, typer.Option(help="Stop a run after so many seconds.")] = None,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Train again what has failed before.")] = False,
+    fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Begin no further run once one has failed.")] = False,
+    limit: Annotated[int | None, typer.Option(min=1, help="Train at most so many runs, the longest first.")] = None,
+    ensembles: Annotated[
+        bool | None,
+        typer.Option(help="Train runs of one shape together, wherever possible or never; default: where it is faster."),
+    ] = None,
+    compile_: CompileOption = False,
     detach: Annotated[bool, typer.Option("--detach", help="With http://: queue the job and return.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -94,12 +109,18 @@ def submit(
             raise ValueError(f"{option} is a number above 0, not {value}")
     if time_limit is not None and executor == "inline":
         raise ValueError("--time-limit needs workers that can be stopped: use --executor process or ray")
+    for option, given in (("--time-limit", time_limit), ("--fail-fast", fail_fast), ("--compile", compile_)):
+        if given and ensembles:
+            raise ValueError(f"{option} is for runs that are trained one by one: leave out {option} or --ensembles")
     if jobs.is_job_address(address):
         asked = {"--slots": slots, "--gpus-per-run": gpus_per_run or None, "--max-hours": max_hours,
-                 "--time-limit": time_limit, "--retry-failed": retry_failed or None}  # fmt: skip
+                 "--time-limit": time_limit, "--retry-failed": retry_failed or None, "--fail-fast": fail_fast or None,
+                 "--limit": limit, "--compile": compile_ or None, "--ensembles": ensembles or None,
+                 "--no-ensembles": ensembles is False or None}  # fmt: skip
         raise typer.Exit(jobs.submit_job(address, study, open_store(store).url, jobs.words(asked), follow=not detach))
     jobs.check_version()
-    found, there = find_study(study), open_store(store)
+    device = "cuda" if gpus_per_run else "cpu"
+    found, there = find_study(study, device=device), open_store(store)
     there.writable()
     if max_hours is not None:
         hours = make_plan(found, there, slots).totals()["wall_hours"]
@@ -115,7 +136,11 @@ def submit(
         progress(found.name),
         time_limit=time_limit,
         retry_failed=retry_failed,
-        device="cuda" if gpus_per_run else "cpu",
+        fail_fast=fail_fast,
+        limit=limit,
+        device=device,
+        ensembles=ensembles,
+        compile_for=(slots or os.cpu_count() or 1) if compile_ else 0,
     )
     failed = [{"run_id": run_id, "message": message} for run_id, message in summary.failed.items()]
     facts = {
@@ -124,6 +149,8 @@ def submit(
         "trained": summary.trained,
         "diverged": summary.diverged,
         "failed": failed,
+        "left": summary.left,
+        "cancelled": summary.cancelled,
         "seconds": round(summary.seconds, 1),
     }
     if as_json:
@@ -132,9 +159,12 @@ def submit(
         note(
             f"{found.name}: {summary.trained} runs trained in {duration(summary.seconds)}"
             + (f", {summary.diverged} of them diverged" if summary.diverged else "")
+            + (f", {summary.left} left to do" if summary.left else "")
             + f"; {len(there.runs(found.name, status=None))} runs of the study are in {there.url}"
         )
-    if failed:
+    if summary.cancelled:
+        note(f"{found.name} was cancelled; every finished run is kept, and the same command goes on from there")
+    if failed or summary.cancelled:
         for item in failed:
             note(f"failed {item['run_id']}: {item['message']}")
         raise typer.Exit(RUNS_FAILED)
@@ -160,8 +190,8 @@ def diff(study: StudyArgument, store: StoreOption = None, as_json: JsonOption = 
     emit(rows, False)
 
 
-def find_study(name: str, resolved: bool = True) -> Study:
-    """A built-in study by name or a YAML file by path, with its corpora pinned."""
+def find_study(name: str, resolved: bool = True, device: str = "cpu") -> Study:
+    """A built-in study by name or a YAML file by path, with its corpora and dtypes pinned."""
     from algoprogress.ablations.study import studies as registry
     from algoprogress.pipeline.plan import resolve
 
@@ -171,4 +201,4 @@ def find_study(name: str, resolved: bool = True) -> Study:
         study = load(name)
     else:
         study = registry[name]()
-    return resolve(study, note) if resolved else study
+    return resolve(study, note, device) if resolved else study

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
@@ -13,10 +13,16 @@ class NotEnoughResources(RuntimeError):
     """A run asks for more than there is anywhere: it would wait for ever."""
 
 
+class ClusterLost(RuntimeError):
+    """The cluster that this submit used is gone; what was published is kept."""
+
+
 class Executor(Protocol):
     """What `submit` asks of a place where tasks run."""
 
-    slots: int  # runs at once
+    @property
+    def slots(self) -> int:
+        """Runs at once; a cluster that grows or shrinks changes it."""
 
     def start(self, task: Task) -> None:
         """Queue a task. At most a small multiple of `slots` are queued at once."""
@@ -25,7 +31,18 @@ class Executor(Protocol):
         """The outcomes that arrived, after at most about `seconds`; a lost worker is an outcome "infra"."""
 
     def stop(self, run_id: str) -> None:
-        """End a started task by force; its outcome is "timeout"."""
+        """End a started task by force; its outcome is "stopped"."""
+
+    def on_every_node(
+        self, function: Callable[[dict[str, Any]], dict[str, Any]], argument: dict[str, Any], seconds: float
+    ) -> Iterable[tuple[str, dict[str, Any]]]:
+        """(node, what the function returns there), as the answers come in; {"error": why} where there is none.
+
+        No node at all when everything runs on this machine.
+        """
+
+    def last_words(self, pid: int) -> str:
+        """What a worker of this machine that has died printed last, where that is known."""
 
     def close(self) -> None:
         """End whatever still runs, and every process that this executor started."""

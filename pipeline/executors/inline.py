@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from typing import Any
 
 from algoprogress.pipeline.worker import Outcome, Task, work
 
@@ -21,6 +22,12 @@ class InlineExecutor:
 
     def stop(self, run_id: str) -> None:
         """A run in training has the only thread, so nothing can stop it; `submit` refuses a time limit here."""
+
+    def on_every_node(self, function: Any, argument: dict[str, Any], seconds: float) -> list[tuple[str, Any]]:
+        return []
+
+    def last_words(self, pid: int) -> str:
+        return ""
 
     def close(self) -> None:
         self._queue.clear()

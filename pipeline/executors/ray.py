@@ -6,87 +6,138 @@ silent retries are off; a bounded number of tasks is in flight, since a queue of
 
 from __future__ import annotations
 
-import contextlib
 import os
-import secrets
-import shutil
-import socket
-import sys
-import tempfile
+import signal
+import threading
 import time
-from pathlib import Path
+from collections.abc import Callable, Iterator
 from typing import Any
 
-import psutil
-
-from algoprogress.pipeline.executors import NotEnoughResources
+from algoprogress.pipeline.executors import ClusterLost, NotEnoughResources
+from algoprogress.pipeline.executors.cluster import (
+    NoCluster,
+    check_answers,
+    find,
+    no_answer,
+    only_on_loopback,
+    token,
+    workers,
+)
+from algoprogress.pipeline.executors.local_ray import ENVIRONMENT, LOOPBACK, LocalCluster
 from algoprogress.pipeline.worker import Outcome, Task, work
 
-# set before ray is imported; all but the loopback switch also hold for a remote cluster
-ENVIRONMENT = {
-    "RAY_USAGE_STATS_ENABLED": "0",  # no telemetry
-    "RAY_SCHEDULER_EVENTS": "0",  # no autoscaler chatter on stdout
-    "RAY_DEDUP_LOGS": "0",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # a CPU task leaves CUDA_VISIBLE_DEVICES alone
-}
-# On Linux this value makes Ray bind every socket to 127.0.0.1; without it most listen on all interfaces.
-LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
-PREFIX = "algoprogress-ray-"
-TOKEN = secrets.token_hex(32)  # one for the life of this process: Ray reads it once
-OBJECT_STORE_BYTES = 100 * 2**20  # the least that Ray likes: tasks and outcomes are small, tokens are memory-mapped
+CPUS = 1  # of a run: one thread each, so that runs do not wait for each other
+ORPHAN_SECONDS = 5.0
+STARTS = 3  # Ray gives a node 30 s to start, which a busy machine may not
+COUNT_SECONDS = 15.0  # between two looks at how many nodes there are
+
+
+def gpus_here() -> int:
+    """GPUs that torch finds on this machine; asked before a cluster is started in vain."""
+    import torch
+
+    return torch.cuda.device_count()
+
+
+def work_under_raylet(task: dict[str, Any]) -> dict[str, Any]:
+    """`work`, by a process that does not stay for ever when the node it belonged to has died under it."""
+    node = os.getppid()
+    outcome = work(task)
+    if os.getppid() != node:
+        threading.Timer(ORPHAN_SECONDS, os._exit, (1,)).start()  # time enough to deliver the outcome
+    return outcome
 
 
 class RayExecutor:
     """A task asks for one CPU, and on request for a share of a GPU.
 
     Args:
-        slots: runs at once on a local cluster; all cores by default.
+        slots: runs at once; by default all cores of a local cluster, and all that fit on a running one.
         address: "local" for an own cluster on this machine, else a running cluster's address or "auto".
         gpus_per_run: share of a GPU that a run reserves.
+
+    Raises:
+        NoCluster: no cluster can be used at the address.
+        NotEnoughResources: no node has what one run asks for.
     """
 
     def __init__(self, slots: int | None = None, address: str = "local", gpus_per_run: float = 0.0) -> None:
         os.environ.update(ENVIRONMENT)
-        options: dict[str, Any] = {"address": address, "log_to_driver": False, "logging_level": "error"}
+        options: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
+        self._local: LocalCluster | None = None
         if address == "local":
-            # a token of its own: other users of this machine cannot use the cluster, and the home folder is left alone
-            os.environ.update(LOOPBACK | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN})
-            sweep_up()
-            self._folder = tempfile.TemporaryDirectory(prefix=f"{PREFIX}{os.getpid()}-", dir=_short_folder())
-            options |= {
-                "num_cpus": slots or os.cpu_count() or 1,
-                "include_dashboard": False,
-                "object_store_memory": OBJECT_STORE_BYTES,
-                "_temp_dir": self._folder.name,
-            }
-        elif ":" in address and "://" not in address:
+            if gpus_per_run and not gpus_here():
+                raise NotEnoughResources(
+                    f"a run asks for {gpus_per_run:g} GPU, and this machine has 0 GPU that torch can use: leave "
+                    "--gpus-per-run out, or give the --address of a cluster that has some"
+                )
+            self._local = LocalCluster(slots)
+            options |= self._local.options
+        else:
+            address = find(address)
+            if "RAY_AUTH_MODE" not in os.environ:
+                os.environ["RAY_AUTH_MODE"] = "token" if token() else "disabled"
             check_answers(address)
+            if only_on_loopback(address):
+                os.environ.update(LOOPBACK)
+            options["address"] = address
         import ray
 
         self._ray = ray
-        try:
-            ray.init(**options)
-        except ConnectionError:
-            raise ValueError(no_answer(address)) from None
-        resources = ray.cluster_resources()
-        self.slots = int(resources.get("CPU", 0))
-        if gpus_per_run:
-            self.slots = min(self.slots, int(resources.get("GPU", 0) / gpus_per_run))
-        if self.slots < 1:
-            self.close()
-            raise NotEnoughResources(
-                f"a run asks for 1 CPU and {gpus_per_run:g} GPU; the cluster has {resources.get('CPU', 0):g} CPU and "
-                f"{resources.get('GPU', 0):g} GPU: leave --gpus-per-run out, or start a larger cluster"
-            )
-        # max_calls=0: a worker is kept for the next run, so torch is imported once per core, also on GPUs
-        self._remote = ray.remote(num_cpus=1, num_gpus=gpus_per_run, max_retries=0, max_calls=0)(work)
         self._running: dict[Any, Task] = {}
         self._stopped: set[str] = set()
+        self._most, self._gpus = slots, gpus_per_run
+        try:
+            on_sigterm = signal.getsignal(signal.SIGTERM)
+            self._init(options)
+            if threading.current_thread() is threading.main_thread():
+                signal.signal(signal.SIGTERM, on_sigterm)  # Ray's own would end this process without a word
+            self._count()
+        except ConnectionError:
+            self.close()
+            raise NoCluster(no_answer(address)) from None
+        except BaseException:
+            self.close()
+            raise
+        if self.slots < 1:
+            has = ray.cluster_resources()
+            self.close()
+            raise NotEnoughResources(
+                f"a run asks for {CPUS} CPU and {gpus_per_run:g} GPU on one node; the cluster has "
+                f"{has.get('CPU', 0):g} CPU and {has.get('GPU', 0):g} GPU on {len(self._nodes)} nodes: leave "
+                "--gpus-per-run out, ask for less, or start a larger cluster"
+            )
+        # max_calls=0: a worker is kept for the next run, so torch is imported once per core, also on GPUs
+        self._remote = ray.remote(num_cpus=CPUS, num_gpus=gpus_per_run, max_retries=0, max_calls=0)(work_under_raylet)
+
+    def _init(self, options: dict[str, Any]) -> None:
+        for attempt in range(STARTS):
+            try:
+                self._ray.init(**options)
+                return
+            except Exception as error:  # Ray has no class for it
+                if "timed out during startup" not in str(error) or attempt == STARTS - 1:
+                    raise
+                self._ray.shutdown()
+                if self._local is not None:
+                    self._local.end_processes()
+
+    @property
+    def slots(self) -> int:
+        """Runs at once on the nodes that were alive when they were last counted."""
+        fit = sum(self._nodes.values())
+        return fit if self._most is None else min(fit, self._most)
+
+    def _count(self) -> None:
+        self._nodes = workers(self._ray.nodes(), CPUS, self._gpus)
+        self._counted = time.monotonic()
 
     def start(self, task: Task) -> None:
         self._running[self._remote.remote(task.plain())] = task
 
     def wait(self, seconds: float) -> list[Outcome]:
+        if time.monotonic() - self._counted > COUNT_SECONDS:
+            self._count()
         if not self._running:
             time.sleep(min(seconds, 0.1))
             return []
@@ -96,15 +147,25 @@ class RayExecutor:
         return [self._outcome(reference, self._running.pop(reference)) for reference in ready]
 
     def _outcome(self, reference: Any, task: Task) -> Outcome:
-        from ray.exceptions import RayError
+        from ray import exceptions
 
         try:
             return Outcome(**self._ray.get(reference))
-        except RayError as error:
+        except exceptions.RayError as error:
             if task.run_id in self._stopped:
                 self._stopped.discard(task.run_id)
-                return Outcome(task.run_id, "timeout", None, "stopped after its time limit")
-            return Outcome(task.run_id, "infra", None, f"{type(error).__name__}: {str(error).strip().splitlines()[0]}")
+                return Outcome(task.run_id, "stopped")
+            what = f"{type(error).__name__}: {next(iter(str(error).strip().splitlines()), '')}"
+            if isinstance(error, exceptions.LocalRayletDiedError):
+                raise ClusterLost(
+                    f"Ray has died on this machine ({what}): nothing that was finished is lost, submit again"
+                ) from None
+            if isinstance(error, exceptions.OutOfMemoryError):  # Ray's memory monitor killed it before the kernel did
+                return Outcome(task.run_id, "oom", None, what, cause="crash")
+            if isinstance(error, exceptions.RayTaskError):  # it never reached our code: the package does not import
+                return Outcome(task.run_id, "failed", None, what, cause="crash")
+            node = isinstance(error, exceptions.NodeDiedError | exceptions.ObjectLostError)
+            return Outcome(task.run_id, "infra", None, what, cause="node" if node else "crash")
 
     def stop(self, run_id: str) -> None:
         for reference, task in self._running.items():
@@ -112,51 +173,36 @@ class RayExecutor:
                 self._stopped.add(run_id)
                 self._ray.cancel(reference, force=True)
 
+    def on_every_node(
+        self, function: Callable[[dict[str, Any]], dict[str, Any]], argument: dict[str, Any], seconds: float
+    ) -> Iterator[tuple[str, dict[str, Any]]]:
+        if self._local is not None:
+            return
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        remote = self._ray.remote(num_cpus=0, max_retries=0)(function)
+        asked = {}
+        for node in self._ray.nodes():
+            if self._nodes.get(node["NodeID"]):
+                there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+                name = f"{node['NodeManagerAddress']} ({node['NodeID'][:6]})"
+                asked[remote.options(scheduling_strategy=there).remote(argument)] = name
+        deadline = time.monotonic() + seconds
+        while asked:
+            ready, _ = self._ray.wait(list(asked), num_returns=1, timeout=max(0.0, deadline - time.monotonic()))
+            if not ready:
+                yield next(iter(asked.values())), {"error": f"it has not answered within {seconds:g} s"}
+                return
+            name = asked.pop(ready[0])
+            try:
+                yield name, self._ray.get(ready[0])
+            except self._ray.exceptions.RayError as error:
+                yield name, {"error": str(error).strip().splitlines()[-1]}
+
+    def last_words(self, pid: int) -> str:
+        return "" if self._local is None else self._local.printed(pid)
+
     def close(self) -> None:
         self._ray.shutdown()
-        folder = getattr(self, "_folder", None)
-        if folder is not None:
-            with contextlib.suppress(OSError):
-                folder.cleanup()
-
-
-def check_answers(address: str) -> None:
-    """Ray tries for minutes; a port that nobody listens on is known at once."""
-    host, _, port = address.rpartition(":")
-    try:
-        socket.create_connection((host, int(port)), timeout=5).close()
-    except (OSError, ValueError):
-        raise ValueError(no_answer(address)) from None
-
-
-def no_answer(address: str) -> str:
-    return (
-        f"no Ray cluster answers at {address!r}: start one with `ray start --head`, or leave --address out to train on "
-        "this machine"
-    )
-
-
-def sweep_up() -> None:
-    """Remove what a local cluster of ours left when its driver was killed: Ray's agents live on, with their files."""
-    for folder in Path(_short_folder() or tempfile.gettempdir()).glob(f"{PREFIX}*"):
-        owner = folder.name.removeprefix(PREFIX).split("-")[0]
-        if not owner.isdigit() or psutil.pid_exists(int(owner)):
-            continue
-        for process in psutil.process_iter(["name", "cmdline"]):
-            with contextlib.suppress(psutil.Error):
-                if _belongs(process, folder):
-                    process.kill()
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _belongs(process: psutil.Process, folder: Path) -> bool:
-    """Ray's servers have the folder on their command line; its agents rename themselves, but keep their logs open."""
-    words = process.info["cmdline"] or []
-    if any(str(folder) in word for word in words):
-        return True
-    return "ray::" in " ".join(words) and any(f.path.startswith(str(folder)) for f in process.open_files())
-
-
-def _short_folder() -> str | None:
-    """Ray puts sockets below its folder, and a socket's path may have 107 bytes: a long TMPDIR would not do."""
-    return "/tmp" if sys.platform != "win32" and len(tempfile.gettempdir()) > 30 and Path("/tmp").is_dir() else None
+        if self._local is not None:
+            self._local.close()

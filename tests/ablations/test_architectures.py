@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from algoprogress.ablations.accounting import flop_per_token, n_params, n_params_total
 from algoprogress.ablations.architectures import ArchitectureConfig, architectures
-from algoprogress.ablations.architectures.transformer import math_attention
+from algoprogress.ablations.ops import math_attention
 
 B, T, V = 2, 12, 19
 # Parts that torch's counter does not see: on a CPU the LSTM is one fused kernel. test_lstm.py counts them unrolled.

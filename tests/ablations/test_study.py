@@ -102,7 +102,8 @@ def test_what_is_stored_is_json_that_names_runs_and_says_how_arms_differ():
     assert json.loads(json.dumps(stored, allow_nan=False)) == stored
     assert set(stored) == {"name", "question", "baseline", "arms", "differences"}
     assert stored["arms"]["old"] == [
-        {"run_id": e.spec.run_id, "compute_budget": e.compute_budget} for e in study().arms["old"]
+        {"run_id": e.spec.run_id, "compute_budget": e.compute_budget, "compute": e.spec.compute}
+        for e in study().arms["old"]
     ]
 
 

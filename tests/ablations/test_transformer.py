@@ -13,13 +13,9 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from algoprogress.ablations.architectures.transformer import (
-    Transformer,
-    math_attention,
-    rotate,
-    rotations,
-    sinusoids,
-)
+from algoprogress.ablations import ops
+from algoprogress.ablations.architectures.transformer import Transformer, rotations, sinusoids
+from algoprogress.ablations.ops import math_attention, rotate
 
 B, T, V = 2, 6, 11
 AXES: dict[str, tuple[Any, ...]] = {
@@ -155,12 +151,10 @@ def test_attention_by_plain_products_has_second_derivatives(preset):
 
 
 def test_the_switch_is_off_again_after_its_block_and_after_an_error():
-    from algoprogress.ablations.architectures import transformer
-
     with pytest.raises(RuntimeError, match="inside"), math_attention():
-        assert transformer._math_attention.get()
+        assert ops.chosen().attention == "twice_differentiable"
         raise RuntimeError("inside")
-    assert not transformer._math_attention.get()
+    assert ops.chosen() == ops.Ways()
 
 
 def test_rotary_scores_depend_on_the_distance_alone():

@@ -78,7 +78,11 @@ def test_a_plan_over_the_cap_is_refused_with_exit_code_3(cli, study_file, tmp_pa
 
 def test_status_counts_from_files_alone(cli, full_store):
     rows = json.loads(cli("status", "--store", full_store, "--json")[1])
-    assert [(row["arm"], row["done"], row["to_do"]) for row in rows] == [("lstm", 4, 0), ("modern", 4, 0)]
+    assert [(row["arm"], row["done"], row["to_do"]) for row in rows] == [
+        ("lstm", 4, 0),
+        ("modern", 4, 0),
+        (None, 8, 0),
+    ]
 
 
 def test_logs_show_a_run_by_the_beginning_of_its_id(cli, full_store):

@@ -1,6 +1,7 @@
 """Real faults: flipped bits, kill -9, full and read-only disks, many writers. No number is ever silently wrong."""
 
 import contextlib
+import json
 import os
 import random
 import signal
@@ -15,7 +16,8 @@ import pytest
 
 from algoprogress.results import CorruptRun, Store, StoreError, runfile
 from algoprogress.results.problems import Unreadable
-from algoprogress.results.processes import host_name
+from algoprogress.results.processes import host_name, process_mark
+from algoprogress.results.progress import now
 
 
 def run_path(store: Store, run_id: str) -> Path:
@@ -200,23 +202,25 @@ Store(sys.argv[1]).publish(record, curve)
 def test_clean_leaves_the_files_of_living_processes(store):
     folder = Path(store.url, "runs")
     folder.mkdir(parents=True)
-    mine = folder / f".x.parquet.{host_name()}.{os.getpid()}.0123abcd.tmp"
-    elsewhere = folder / ".x.parquet.another-host.1.0123abcd.tmp"
+    mine = folder / f".x.parquet.{host_name()}.{process_mark()}.0123abcd.tmp"
+    elsewhere = folder / ".x.parquet.another-host.1-1-1.0123abcd.tmp"
     mine.touch(), elsewhere.touch()
-    store.heartbeat("ab" * 10, {"step": 1})
-    store.heartbeat("cd" * 10, {"step": 1, "host": "another-host", "pid": 1})
+    assert store.claim("ab" * 10, {})
+    Path(store.url, "active").joinpath(f"{'cd' * 10}.1.json").write_text(
+        json.dumps({"run_id": "cd" * 10, "host": "another-host", "pid": 1, "process": "1-1-1", "at": now()})
+    )
     assert store.clean() == []
     assert store.verify().empty
     os.utime(elsewhere, (0, 0))
     assert store.verify()["file"].tolist() == ["runs/" + elsewhere.name]
 
 
-def test_the_heartbeat_of_a_killed_process_is_stale(store, make_run):
-    code = "Store(sys.argv[1]).heartbeat('ab' * 10, {'step': 3}); os.kill(os.getpid(), signal.SIGKILL)"
+def test_the_claim_of_a_killed_process_is_stale(store, make_run):
+    code = "Store(sys.argv[1]).claim('ab' * 10, {'step': 3}); os.kill(os.getpid(), signal.SIGKILL)"
     run_python(code, store)
     assert store.active()["stale"].tolist() == [True]
-    assert store.verify()["problem"].str.contains("heartbeat of process").tolist() == [True]
-    assert store.clean() == [f"active/{'ab' * 10}.json"]
+    assert store.verify()["problem"].str.contains("claim of process").tolist() == [True]
+    assert store.clean() == [f"active/{'ab' * 10}.1.json"]
     assert store.active().empty
 
 
@@ -236,7 +240,7 @@ def test_a_full_disk_is_one_sentence_and_leaves_nothing_half_written(small_disk,
     for write in (
         lambda: store.publish(record, curve),
         lambda: store.save_study(study | {"question": "?" * 20_000}),
-        lambda: store.heartbeat(record["run_id"], {"step": 1}),
+        lambda: store.claim(record["run_id"], {"step": 1}),
         lambda: store.record_failure(record["run_id"], {"message": "!"}),
     ):
         with pytest.raises(

@@ -82,6 +82,17 @@ def test_numpy_numbers_are_stored_as_numbers(store, make_run):
     assert (stored["n_params"], stored["loss"], stored["peak_memory_bytes"]) == (1234, 2.5, 7)
 
 
+def test_a_record_from_before_the_peak_was_measured_lacks_only_what_was_not_known(make_run):
+    record, _ = make_run()
+    new = {"gemm_flop_per_second", "gemm_fraction", "matmul", "attention", "kernels", "torch_compile"}
+    old = {key: value for key, value in record.items() if key not in {*new, "micro_batches"}} | {"schema_version": 1}
+    today = upgrade(old)
+    assert faults(today) == []
+    assert {key for key, value in today.items() if value != record[key]} == new
+    assert today["micro_batches"] == 1  # no batch was ever split
+    assert all(today[key] is None for key in new)
+
+
 def test_an_old_record_passes_through_every_version():
     upgrades = {
         1: lambda record: {**record, "compute": record["flop"]},
@@ -93,12 +104,12 @@ def test_an_old_record_passes_through_every_version():
 
 
 def test_a_record_from_the_future_is_refused_and_left_alone(filled, make_run, monkeypatch):
-    monkeypatch.setattr("algoprogress.results.runfile.SCHEMA_VERSION", 2)
-    monkeypatch.setattr("algoprogress.results.record.SCHEMA_VERSION", 2)
-    future, curve = make_run(width=99, schema_version=2)
+    monkeypatch.setattr("algoprogress.results.runfile.SCHEMA_VERSION", 99)
+    monkeypatch.setattr("algoprogress.results.record.SCHEMA_VERSION", 99)
+    future, curve = make_run(width=99, schema_version=99)
     filled.publish(future, curve)
     monkeypatch.undo()
-    with pytest.warns(match="schema version 2, and this package reads up to 1; install the version"):
+    with pytest.warns(match="schema version 99, and this package reads up to [0-9]+; install the version"):
         assert future["run_id"] not in set(filled.runs()["run_id"])
 
 
@@ -133,3 +144,18 @@ def test_a_row_is_flat_and_facts_win_over_what_was_asked_for(make_run):
     assert flat["optimizer_betas"] == (0.9, 0.95)
     assert (flat["data_tokenizer"], flat["evaluation_tokens"], flat["reparameterization"]) == ("bytes", 65536, None)
     assert "spec" not in flat
+
+
+def test_a_run_stored_with_version_1_is_read_today(store):
+    golden = Path(__file__).parent / "golden" / "9e4c73de5af242f02538.parquet"
+    folder = Path(store.url, "runs")
+    folder.mkdir(parents=True)
+    (folder / golden.name).write_bytes(golden.read_bytes())
+    for _ in range(2):  # from its file, then from the index
+        table = store.runs()
+        assert table[["run_id", "schema_version", "micro_batches"]].to_dict("records") == [
+            {"run_id": golden.stem, "schema_version": 2, "micro_batches": 1}
+        ]
+        assert table["loss"].tolist() == [3.772246758920426]
+        assert store.verify().empty
+        store.compact()

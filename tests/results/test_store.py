@@ -127,7 +127,7 @@ def test_a_run_id_can_not_leave_the_store(store, make_run, run_id):
         lambda: store.publish(record | {"run_id": run_id}, curve),
         lambda: store.record(run_id),
         lambda: store.curves(run_ids=[run_id]),
-        lambda: store.heartbeat(run_id, {}),
+        lambda: store.claim(run_id, {}),
         lambda: store.retire(run_id),
         lambda: store.record_failure(run_id, {}),
         lambda: store.set_aside(run_id, "why"),
@@ -172,19 +172,6 @@ def test_failures_are_numbered_and_keep_their_reason(store):
     assert len(store.failures()) == 2
 
 
-def test_a_heartbeat_shows_until_it_is_retired(store):
-    run_id = "ab" * 10
-    store.heartbeat(run_id, {"step": 1, "steps": 10, "loss": float("nan")})
-    store.heartbeat(run_id, {"step": 2, "steps": 10, "loss": 3.5})
-    table = store.active()
-    assert table[["run_id", "step", "loss", "stale"]].to_dict("records") == [
-        {"run_id": run_id, "step": 2, "loss": 3.5, "stale": False}
-    ]
-    store.retire(run_id)
-    store.retire(run_id)
-    assert store.active().empty
-
-
 def test_a_store_in_memory_behaves_like_a_folder(make_run):
     store = Store("memory://algoprogress-test/store")
     record, curve = make_run()
@@ -193,7 +180,7 @@ def test_a_store_in_memory_behaves_like_a_folder(make_run):
     assert store.publish(record, curve) is True
     assert store.publish(record | {"loss": 9.0}, curve) is False
     store.save_study({"name": "demo", "baseline": "a", "arms": {"a": [{"run_id": record["run_id"]}]}})
-    store.heartbeat(record["run_id"], {"step": 1})
+    assert store.claim(record["run_id"], {"step": 1})
     store.record_failure(record["run_id"], {"class": "infra"})
     assert store.runs("demo")["loss"].tolist() == [record["loss"]]
     assert store.compact() == 1

@@ -1,0 +1,52 @@
+"""What a submit is asked to do, and what it answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+class Cancelled(Exception):
+    """Somebody asked this submit to stop."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a study is submitted.
+
+    Args:
+        time_limit: seconds after which a run is stopped by force; None: no limit.
+        retry_failed: train again what has failed before.
+        fail_fast: begin no further run once one has failed for good.
+        limit: train at most so many runs.
+        device: the workers' torch device.
+        checkpoint_seconds: between two checkpoints of a run.
+        ensembles: train runs of one shape together: True: wherever it is possible; False: never; None: where it pays.
+        compile_for: workers among which torch.compile has to repay its cost, shape by shape; 0: it is not used.
+    """
+
+    time_limit: float | None = None
+    retry_failed: bool = False
+    fail_fast: bool = False
+    limit: int | None = None
+    device: str = "cpu"
+    checkpoint_seconds: float = 600.0
+    ensembles: bool | None = None
+    compile_for: int = 0
+
+    @property
+    def together(self) -> bool | None:
+        """`ensembles`, but for what only runs that are trained one by one can be held to."""
+        return False if self.time_limit is not None or self.fail_fast else self.ensembles
+
+
+@dataclass
+class Summary:
+    """What a submit did."""
+
+    trained: int = 0
+    diverged: int = 0
+    present: int = 0
+    failed: dict[str, str] = field(default_factory=dict)  # run_id -> message
+    left: int = 0  # runs that were not begun: a limit, fail_fast, or cancelled
+    cancelled: bool = False
+    seconds: float = 0.0

@@ -1,0 +1,328 @@
+"""Nodes, heads and networks fail; a store trained on what is left equals one that was trained at home."""
+
+from __future__ import annotations
+
+import http.server
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from harness import STARTS, Emulated, check_whole, kill_all, run, science, temporary_folder, until
+
+from algoprogress.pipeline.executors import NotEnoughResources
+from algoprogress.pipeline.executors.cluster import NoCluster
+from algoprogress.pipeline.executors.ray import RayExecutor
+from algoprogress.results import Store
+
+
+def training_on(cluster: Emulated, store: Store) -> tuple[int, dict]:
+    """A node on which a run has made some steps, and the heartbeat of that run."""
+
+    def find():
+        for beat in store.active().to_dict("records"):
+            if beat["step"] > 0 and not beat["stale"]:
+                return cluster.node_of(int(beat["pid"])), beat
+        return None
+
+    return until(find, "nothing trains on the cluster")
+
+
+@pytest.mark.slow
+@pytest.mark.fault(5, "a whole node is lost while it trains (raylet and workers killed)")
+def test_the_runs_of_a_lost_node_are_trained_elsewhere(study_file, undisturbed, store, emulated, submitted, outcome):
+    cluster = emulated(nodes=3)
+    submit = submitted(study_file(), store, "--address", cluster.address, **cluster.environment)
+    node, beat = training_on(cluster, store)
+    cluster.kill_node(node)
+    facts = submit.facts()
+    assert (facts["trained"], facts["failed"]) == (8, [])
+    check_whole(store, undisturbed())
+    failures = store.failures()
+    assert set(failures["class"]) == {"infra"}
+    assert beat["run_id"] in set(failures["run_id"])
+    outcome("its runs were trained again on the other nodes; the store equals one that was trained at home")
+
+
+@pytest.mark.slow
+@pytest.mark.fault(4, "a node is cut off: its raylet is gone, its worker trains on")
+def test_a_late_finisher_behind_a_partition_and_its_retry_leave_one_record(
+    study_file, undisturbed, store, emulated, submitted, outcome
+):
+    cluster = emulated(nodes=3)
+    submit = submitted(study_file(), store, "--address", cluster.address, **cluster.environment)
+    node, _ = training_on(cluster, store)
+    cluster.kill_node(node, workers=False)
+    facts = submit.facts()
+    assert facts["failed"] == []
+    check_whole(store, undisturbed())
+    outcome("one record of each run, whoever was first; the cut-off worker ended by itself")
+
+
+@pytest.mark.slow
+@pytest.mark.fault(6, "the head of the cluster is killed")
+def test_a_submit_whose_head_dies_is_continued_on_another_cluster(
+    study_file, undisturbed, store, emulated, submitted, outcome
+):
+    soon = {"RAY_gcs_rpc_server_reconnect_timeout_s": "5"}
+    cluster = emulated(nodes=2, **soon)
+    first = submitted(study_file(), store, "--address", cluster.address, **cluster.environment)
+    until(lambda: store.run_ids(), "nothing is trained")
+    cluster.kill_head()
+    assert first.wait() != 0
+    cluster.close()
+    done = store.run_ids()
+    second = emulated(nodes=2)
+    facts = submitted(study_file(), store, "--address", second.address, **second.environment).facts()
+    assert facts["failed"] == []
+    assert facts["trained"] <= 8 - len(done)
+    check_whole(store, undisturbed())
+    outcome("the driver ended without a chance to clean up; submitted to another cluster, the study went on")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("study", ["smoke", "demo"])
+def test_three_nodes_one_of_them_killed_half_way_give_the_store_of_a_local_run(study, tmp_path, emulated, submitted):
+    """Fake GPUs, half of one for each run, so that two runs share a device that is not there."""
+    there, here = Store(tmp_path / "cluster"), Store(tmp_path / "here")
+    cluster = emulated(nodes=3, gpus=1)
+    submit = submitted(study, there, "--address", cluster.address, **cluster.environment)
+    until(lambda: len(there.run_ids()) >= 3, "nothing is trained")
+    node, _ = training_on(cluster, there)
+    cluster.kill_node(node)
+    assert submit.wait(3600) == 0, submit.err
+    assert submitted(study, here, "--executor", "process").wait(3600) == 0
+    check_whole(there, science(here, study), study)
+
+
+class Started:
+    """Nodes as separate `ray start` processes, as on a real cluster; their address is this machine's own."""
+
+    def __init__(self, folder: Path):
+        ray = shutil.which("ray", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+        assert ray is not None
+        self.ray, self.folder = ray, folder
+        self.environment = {
+            "RAY_TMPDIR": str(folder),
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN": os.urandom(32).hex(),
+            "RAY_USAGE_STATS_ENABLED": "0",
+        }
+        with socket.socket() as free:
+            free.bind(("", 0))
+            self.port = free.getsockname()[1]
+        self.nodes: list[subprocess.Popen] = []
+        said = self.start("--head", f"--port={self.port}", "--num-cpus=0", "--include-dashboard=false")
+        self.address = said.partition("--address='")[2].split("'")[0]
+
+    def start(self, *words: str) -> str:
+        """Starts a node, in several tries if it must be. Returns what it printed."""
+        path = self.folder / f"node-{len(self.nodes)}.log"
+        for _ in range(STARTS):
+            node = self.try_to_start(path, *words)
+            until(lambda node=node: "Ray runtime started" in path.read_text() or node.poll() is not None, "no node")
+            if node.poll() is None:
+                self.nodes.append(node)
+                return path.read_text()
+            kill_all("ALGOPROGRESS_NODE", str(path))
+        raise AssertionError(f"no node starts: {path.read_text()[-1000:]}")
+
+    def try_to_start(self, path: Path, *words: str) -> subprocess.Popen:
+        log = open(path, "w", encoding="utf-8")  # noqa: SIM115
+        command = [self.ray, "start", "--block", "--object-store-memory=90000000", "--disable-usage-stats", *words]
+        environment = {k: v for k, v in os.environ.items() if k != "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"}
+        environment |= {**self.environment, "ALGOPROGRESS_NODE": str(path)}
+        node = subprocess.Popen(command, stdout=log, stderr=log, env=environment, start_new_session=True)
+        log.close()
+        return node
+
+    def family(self, node: int) -> list:
+        import psutil
+
+        parent = psutil.Process(self.nodes[node].pid)
+        return [parent, *parent.children(recursive=True)]
+
+    def close(self) -> None:
+        kill_all("RAY_TMPDIR", self.environment["RAY_TMPDIR"])
+        for node in self.nodes:
+            node.wait()
+
+
+@pytest.fixture
+def started() -> Iterator[Started]:
+    with temporary_folder() as folder:
+        cluster = Started(folder)
+        yield cluster
+        cluster.close()
+
+
+@pytest.mark.slow
+@pytest.mark.fault(5, "one of three nodes, each a `ray start` process of its own, is killed half-way")
+def test_separate_ray_start_processes_do_as_well(study_file, undisturbed, store, started, submitted, outcome):
+    for _ in range(3):
+        started.start(f"--address={started.address}", "--num-cpus=1")
+    submit = submitted(study_file(), store, "--address", started.address, **started.environment)
+    beat = until(lambda: store.active().query("step > 0").to_dict("records"), "nothing trains")[0]
+    node = next(i for i in (1, 2, 3) if int(beat["pid"]) in {p.pid for p in started.family(i)})
+    for process in started.family(node):
+        process.kill()
+    facts = submit.facts()
+    assert (facts["trained"], facts["failed"]) == (8, [])
+    check_whole(store, undisturbed())
+    outcome("the store equals one that was trained at home")
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[Emulated]:
+    """One cluster for all who are to be refused: three nodes of one CPU and one GPU that is not there."""
+    with temporary_folder() as folder:
+        cluster = Emulated(3, 1, 1, folder)
+        yield cluster
+        cluster.close()
+
+
+@pytest.mark.slow
+@pytest.mark.fault(10, "more GPUs for a run than any node has")
+def test_gpus_that_no_node_has_are_refused(study_file, store, running, submitted, outcome):
+    refused = submitted(study_file(), store, "--address", running.address, "--gpus-per-run", "2", **running.environment)
+    begun = time.monotonic()
+    assert refused.wait() == 3
+    assert "a run asks for 1 CPU and 2 GPU on one node; the cluster has 3 CPU and 3 GPU" in refused.err
+    assert store.run_ids() == set()
+    outcome(f"refused in {time.monotonic() - begun:.0f} s, naming what the cluster has")
+
+
+@pytest.mark.fault(10, "GPUs on a machine that has none")
+def test_gpus_that_this_machine_has_not_are_refused_before_ray_is_started(outcome):
+    import torch
+
+    if torch.cuda.device_count():
+        pytest.skip("this machine has GPUs")
+    with pytest.raises(NotEnoughResources, match="this machine has 0 GPU"):
+        RayExecutor(1, gpus_per_run=0.5)
+    outcome("refused before Ray is started")
+
+
+@pytest.mark.slow
+@pytest.mark.fault(17, "a wrong token, and none")
+def test_a_wrong_token_is_refused_by_a_sentence_that_says_where_it_belongs(
+    study_file, store, running, submitted, tmp_path, outcome
+):
+    begun = time.monotonic()
+    cases = {
+        "the token of this machine is not its token": {"RAY_AUTH_TOKEN": "0" * 64},
+        "this machine has no token": {"RAY_AUTH_TOKEN": "", "HOME": str(tmp_path)},
+    }
+    for said, environment in cases.items():
+        refused = submitted(study_file(), store, "--address", running.address, **{**running.environment, **environment})
+        assert refused.wait() == 2
+        assert said in refused.err
+        assert "ray get-auth-token" in refused.err
+        assert running.environment["RAY_AUTH_TOKEN"] not in refused.err
+    outcome(f"refused in {(time.monotonic() - begun) / 2:.0f} s, with the place where the token belongs")
+
+
+@pytest.mark.slow
+@pytest.mark.fault(18, "a store that the nodes do not share with this machine")
+def test_a_store_that_is_not_shared_is_refused(study_file, tmp_path, emulated, submitted, outcome):
+    folder = tmp_path / "store"
+    folder.mkdir()
+    if subprocess.run(["unshare", "-m", "mount", "-t", "tmpfs", "tmpfs", folder], capture_output=True).returncode:
+        pytest.skip("needs the right to mount; tests/pipeline/test_preflight.py covers the decision without it")
+    cluster = emulated(nodes=2, hide=folder)
+    store = Store(folder)
+    begun = time.monotonic()
+    refused = submitted(study_file(), store, "--address", cluster.address, **cluster.environment)
+    assert refused.wait() == 2
+    assert "does not see the store" in refused.err
+    assert "s3://bucket/runs" in refused.err
+    assert store.run_ids() == set()
+    assert not store.folder.entries("submits")
+    outcome(f"refused in {time.monotonic() - begun:.0f} s: the node does not read what was written here")
+
+
+@pytest.mark.slow
+@pytest.mark.fault(18, "a node with another version of torch")
+def test_a_node_with_other_versions_is_refused(study_file, store, tmp_path, emulated, submitted, outcome):
+    other = tmp_path / "other" / "torch-9.9.9.dist-info"
+    other.mkdir(parents=True)
+    (other / "METADATA").write_text("Metadata-Version: 2.1\nName: torch\nVersion: 9.9.9\n")
+    path = f"{other.parent}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
+    cluster = emulated(nodes=1, PYTHONPATH=path)
+    mine = {**cluster.environment, "PYTHONPATH": os.environ.get("PYTHONPATH", "")}
+    refused = submitted(study_file(), store, "--address", cluster.address, **mine)
+    assert refused.wait() == 2
+    assert "has torch 9.9.9, and this machine" in refused.err
+    outcome("refused, naming node, package and both versions")
+
+
+@pytest.fixture
+def silent_port() -> Iterator[int]:
+    """A port that takes connections and says nothing, as a head that hangs."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        yield listener.getsockname()[1]
+
+
+@pytest.fixture
+def web_port() -> Iterator[int]:
+    """A port where something else answers."""
+
+    class Quiet(http.server.BaseHTTPRequestHandler):
+        def log_message(self, *_):
+            pass
+
+    server = http.server.HTTPServer(("127.0.0.1", 0), Quiet)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield server.server_port
+    server.shutdown()
+
+
+@pytest.mark.fault(16, "an address where nothing answers, something else does, or a head hangs")
+def test_a_dead_address_is_refused_by_a_sentence(silent_port, web_port, outcome):
+    for address, said in {
+        "127.0.0.1:1": "no Ray cluster answers",
+        f"127.0.0.1:{web_port}": "not the head of a Ray cluster",
+        f"127.0.0.1:{silent_port}": "no Ray cluster answers",
+        "ray://127.0.0.1:10001": "is not the address of a Ray cluster",
+        "somewhere": "is not the address of a Ray cluster",
+    }.items():
+        begun = time.monotonic()
+        with pytest.raises(NoCluster, match=said):
+            RayExecutor(address=address)
+        assert time.monotonic() - begun < 30
+    outcome("each refused within 6 s by a sentence that says what to do")
+
+
+@pytest.mark.fault(16, "a dead RAY_ADDRESS, and a file that names a cluster which is no more")
+def test_a_stale_address_is_not_believed(monkeypatch, tmp_path, outcome):
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    with pytest.raises(NoCluster, match="no running Ray cluster is known"):
+        RayExecutor(address="auto")
+    (tmp_path / "ray").mkdir()
+    (tmp_path / "ray" / "ray_current_cluster").write_text("127.0.0.1:1")
+    with pytest.raises(NoCluster, match=r"no Ray cluster answers at '127\.0\.0\.1:1'"):
+        RayExecutor(address="auto")
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:2")
+    with pytest.raises(NoCluster, match=r"no Ray cluster answers at '127\.0\.0\.1:2'"):
+        RayExecutor(address="auto")
+    outcome("asked first, and refused at once")
+
+
+@pytest.mark.fault(16, "a stale address, while one trains on this machine alone")
+@pytest.mark.slow
+def test_a_stale_address_does_not_disturb_an_own_cluster(
+    study_file, store, undisturbed, monkeypatch, tmp_path, outcome
+):
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    assert run(study_file(), store, "ray").trained == 8
+    check_whole(store, undisturbed())
+    outcome("it is not asked for: the study trains")

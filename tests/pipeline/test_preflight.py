@@ -1,0 +1,164 @@
+"""What is asked before anything is trained, and the sentence for each refusal."""
+
+from __future__ import annotations
+
+import socket
+from concurrent import futures
+
+import pytest
+
+from algoprogress.pipeline import preflight
+from algoprogress.pipeline.executors import cluster
+from algoprogress.pipeline.preflight import Unfit, check_disk, check_nodes, look_around, size, versions
+from algoprogress.results import Store, submits
+
+
+class Nodes:
+    """An executor whose nodes answer as they are told; without a word they answer the truth."""
+
+    slots = 1
+
+    def __init__(self, **answers):
+        self.answers = answers
+
+    def on_every_node(self, function, argument, seconds):
+        yield "sound", function(argument)
+        for name, change in self.answers.items():
+            yield name, {**function(argument), **change}
+
+
+DRIVER = submits.new_driver()
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        ({"error": "it has not answered within 60 s"}, "the node n cannot work: it has not answered within 60 s"),
+        ({"sees": False, "wrote": None}, "the node n does not see the store .*s3://bucket/runs"),
+        ({"wrote": "submits/never.probe-written"}, "the node n does not see the store"),
+        ({"versions": {**versions(), "torch": "1.0"}}, "the node n has torch 1.0, and this machine .*every node"),
+        ({"versions": {k: v for k, v in versions().items() if k != "torch"}}, "the node n has torch none"),
+        ({"versions": {**versions(), "python": "3.1"}}, "the node n has python 3.1"),
+    ],
+)
+def test_a_node_that_cannot_do_the_work_is_named_and_nothing_is_left(tmp_path, answer, said):
+    store = Store(tmp_path)
+    with pytest.raises(Unfit, match=said):
+        check_nodes(Nodes(n=answer), store, DRIVER)
+    left = [entry.name for entry in store.folder.entries("submits")]
+    assert len(left) <= (1 if "wrote" in answer or "sees" in answer else 0)
+    submits.leave(store.folder, DRIVER)
+    assert not store.folder.entries("submits")
+
+
+def test_sound_nodes_are_let_pass_and_leave_nothing(tmp_path, s3_url):
+    for url in (tmp_path, s3_url):
+        store = Store(url)
+        check_nodes(Nodes(another={}), store, DRIVER)
+        assert not store.folder.entries("submits")
+
+
+def test_a_node_that_may_not_write_says_so(tmp_path, monkeypatch):
+    store = Store(tmp_path)
+    probe = {"store": store.url, "name": submits.probe_name(DRIVER), "nonce": "x"}
+    store.folder.replace(probe["name"], b"x")
+
+    def full(_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.replace", lambda *_: full(0))
+    assert "the disk is full" in look_around(probe)["error"]
+
+
+def test_a_disk_that_is_too_small_is_refused_with_both_numbers(tmp_path, make_spec, monkeypatch):
+    monkeypatch.setattr(preflight, "free_bytes", lambda store: 1_000_000)
+    check_disk(Store(tmp_path), [make_spec()])
+    with pytest.raises(Unfit, match=r"has 1 MB free, and 100 runs with their checkpoints need [0-9.]+ MB: free some"):
+        check_disk(Store(tmp_path), [make_spec()] * 100)
+
+
+def test_the_free_space_is_that_of_the_folder_that_will_be(tmp_path):
+    assert preflight.free_bytes(Store(tmp_path / "not" / "yet")) == preflight.free_bytes(Store(tmp_path))
+    assert preflight.free_bytes(Store("memory://x")) is None
+    assert [size(n) for n in (1, 1500, 2e6, 3e9, 4e12)] == ["1 bytes", "1.5 kB", "2 MB", "3 GB", "4 TB"]
+
+
+def node(cpu, gpu=0.0, alive=True, name="n"):
+    return {"NodeID": name, "Alive": alive, "Resources": {"CPU": cpu, "GPU": gpu}}
+
+
+@pytest.mark.parametrize(
+    ("nodes", "gpus", "slots"),
+    [
+        ([node(2.0), node(4.0, name="m")], 0.0, 6),
+        ([node(0.0), node(4.0, name="m")], 0.0, 4),  # a head that trains nothing
+        ([node(4.0), node(4.0, alive=False, name="m")], 0.0, 4),
+        ([node(8.0, 1.0), node(8.0, 1.0, name="m")], 0.25, 8),
+        ([node(8.0, 1.0), node(8.0, 1.0, name="m")], 2.0, 0),  # two GPUs, but on no node
+        ([node(8.0, 4.0)], 2.0, 2),
+        ([node(8.0, 2.0)], 0.3, 6),
+        ([node(1.0, 8.0)], 1.0, 1),
+    ],
+)
+def test_runs_fit_on_nodes_and_not_on_their_sum(nodes, gpus, slots):
+    assert sum(cluster.workers(nodes, 1, gpus).values()) == slots
+
+
+@pytest.mark.parametrize("address", ["", "host", ":6379", "host:port", "http://host:1", "ray://host:10001"])
+def test_what_is_no_address_is_refused(address, monkeypatch):
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    with pytest.raises(cluster.NoCluster, match="is not the address of a Ray cluster"):
+        cluster.find(address)
+
+
+def test_a_loopback_address_is_known():
+    assert cluster.is_loopback("127.0.0.1:6379")
+    assert cluster.is_loopback("[::1]:6379")
+    assert not cluster.is_loopback("192.0.2.1:6379")
+
+
+def test_a_head_that_others_reach_and_that_asks_for_no_token_is_refused(monkeypatch):
+    """A server that answers as Ray's head does, without asking who is there."""
+    grpc = pytest.importorskip("grpc")
+    server = grpc.server(futures.ThreadPoolExecutor(1))
+
+    class Head(grpc.GenericRpcHandler):
+        def service(self, details):
+            if details.method == cluster.ALIVE:
+                return grpc.unary_unary_rpc_method_handler(lambda request, context: b"")
+            return None
+
+    server.add_generic_rpc_handlers((Head(),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        monkeypatch.setenv("RAY_AUTH_TOKEN", "0" * 64)
+        cluster.check_answers(f"127.0.0.1:{port}")  # only this machine reaches it
+        monkeypatch.setattr(cluster, "is_loopback", lambda address: False)
+        with pytest.raises(cluster.NoCluster, match="asks for no token, so whoever reaches it can run any command"):
+            cluster.check_answers(f"127.0.0.1:{port}")
+    finally:
+        server.stop(None)
+
+
+def test_the_token_is_found_where_ray_looks_for_it(monkeypatch, tmp_path):
+    monkeypatch.delenv("RAY_AUTH_TOKEN", raising=False)
+    monkeypatch.delenv("RAY_AUTH_TOKEN_PATH", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert cluster.token() is None
+    (tmp_path / ".ray").mkdir()
+    (tmp_path / ".ray" / "auth_token").write_text("home\n")
+    assert cluster.token() == "home"
+    (tmp_path / "elsewhere").write_text("path")
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(tmp_path / "elsewhere"))
+    assert cluster.token() == "path"
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "variable")
+    assert cluster.token() == "variable"
+
+
+def test_a_port_that_nobody_listens_on_is_dead():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with pytest.raises(cluster.NoCluster, match="no Ray cluster answers"):
+        cluster.check_answers(f"127.0.0.1:{port}")
