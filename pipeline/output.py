@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
@@ -33,6 +34,13 @@ def open_store(url: str | None) -> Store:
     from algoprogress.results import Store
 
     return Store(url)
+
+
+def given_store(url: str | None) -> str:
+    """The folder or URL as it was given, which `open_store` would make a path of this machine."""
+    from algoprogress.results.store import DEFAULT_URL
+
+    return url or os.environ.get("ALGOPROGRESS_STORE") or DEFAULT_URL
 
 
 def records(table: pd.DataFrame) -> list[dict[str, Any]]:

@@ -14,6 +14,7 @@ from algoprogress.pipeline.output import (
     StoreOption,
     duration,
     emit,
+    given_store,
     note,
     open_store,
     records,
@@ -112,12 +113,20 @@ def submit(
     for option, given in (("--time-limit", time_limit), ("--fail-fast", fail_fast), ("--compile", compile_)):
         if given and ensembles:
             raise ValueError(f"{option} is for runs that are trained one by one: leave out {option} or --ensembles")
+    if detach and not jobs.is_job_address(address):
+        raise ValueError("--detach queues a job on a cluster's head: give --address http://HEAD:8265 too")
     if jobs.is_job_address(address):
+        if executor != "ray":
+            raise ValueError(f"--executor {executor} is for this machine, and a job at {address} runs under Ray")
+        if as_json:
+            raise ValueError(
+                "a job tells in its log how the runs went: ask `algoprogress status --json` in place of --json"
+            )
         asked = {"--slots": slots, "--gpus-per-run": gpus_per_run or None, "--max-hours": max_hours,
                  "--time-limit": time_limit, "--retry-failed": retry_failed or None, "--fail-fast": fail_fast or None,
                  "--limit": limit, "--compile": compile_ or None, "--ensembles": ensembles or None,
                  "--no-ensembles": ensembles is False or None}  # fmt: skip
-        raise typer.Exit(jobs.submit_job(address, study, open_store(store).url, jobs.words(asked), follow=not detach))
+        raise typer.Exit(jobs.submit_job(address, study, given_store(store), jobs.words(asked), follow=not detach))
     jobs.check_version()
     device = "cuda" if gpus_per_run else "cpu"
     found, there = find_study(study, device=device), open_store(store)

@@ -27,6 +27,28 @@ def test_a_store_beside_the_command_is_refused(store):
         jobs.submit_job("http://127.0.0.1:1", "smoke", store)
 
 
+@pytest.mark.parametrize("store", [(), ("--store", "runs")], ids=["default", "relative"])
+def test_the_command_refuses_a_store_beside_it(cli, monkeypatch, store):
+    monkeypatch.delenv("ALGOPROGRESS_STORE", raising=False)
+    code, _, err = cli("submit", "smoke", "--address", "http://127.0.0.1:1", *store)
+    assert code == 2
+    assert "the job runs elsewhere: give a URL" in err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--address", "http://127.0.0.1:1", "--executor", "process"), "--executor process is for this machine"),
+        (("--address", "http://127.0.0.1:1", "--json"), "status --json"),
+        (("--detach",), "give --address http"),
+    ],
+)
+def test_options_that_a_job_does_not_have_are_refused(cli, tmp_path, words, said):
+    code, _, err = cli("submit", "smoke", "--store", tmp_path, *words)
+    assert code == 2
+    assert said in err
+
+
 def test_a_dead_address_is_refused_at_once(tmp_path):
     begun = time.monotonic()
     with pytest.raises(ValueError, match=r"no Ray job server answers at http://127\.0\.0\.1:1: is the tunnel open"):
