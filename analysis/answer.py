@@ -51,7 +51,7 @@ def _gain(fit: JointFit, arm: str, compute: float, level: float) -> str:
 
 
 def _scale(tables: StudyTables, arm: str) -> str:
-    slopes = tables.scale_dependence[tables.scale_dependence["arm"] == arm]
+    slopes = tables.scale_dependence.query("arm == @arm and range == 'measured'")
     usable = slopes.dropna(subset=["slope"])
     if usable.empty:
         return f"Whether that depends on compute can not be said from {len(tables.fit.rungs)} compute(s)."

@@ -1,14 +1,29 @@
 """Could these runs determine this law?  What is refused before a fit, with what to do about it."""
 
+import warnings
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from algoprogress.analysis.runs import SAME, check_positive
+from algoprogress.analysis.warnings import DuplicateRuns
 
 if TYPE_CHECKING:
     from algoprogress.analysis.laws.base import Law
+
+
+def warn_of_repeats(runs: pd.DataFrame, inputs: Sequence[str]) -> None:
+    """Warn of rows that are one run for all that is known of them: they would count twice, and shrink every error."""
+    columns = [c for c in ("arm", "run_id", "seed", *inputs, "loss") if c in runs]
+    if repeated := int(runs[columns].duplicated().sum()):
+        warnings.warn(
+            f"{repeated} of {len(runs)} rows repeat another in {', '.join(columns)} and count again: leave them out, "
+            "or give seeds or run ids if they are different runs.",
+            DuplicateRuns,
+            stacklevel=3,
+        )
 
 
 def check_design(law: "Law", runs: pd.DataFrame) -> pd.DataFrame:

@@ -7,22 +7,26 @@ import pandas as pd
 
 from algoprogress.analysis.formatting import flop_text
 
-COLUMNS = ["arm", "slope", "slope_low", "slope_high", "method", "law", "n_runs", "p_equal_exponents", "note"]
+COLUMNS = [
+    *("arm", "slope", "slope_low", "slope_high", "method", "law", "range", "n_runs", "p_equal_exponents", "note"),
+]
 
 
 def scale_dependence(gains: pd.DataFrame) -> pd.DataFrame:
     """d ln CEG / d ln C by least squares of ln CEG on ln C over the rows of a gain table, per arm, method and law.
 
     0 is a gain that is the same at every compute. Censored rows, and rows by law at a compute where the arm was not
-    measured, are left out. The interval is the same slope in each resample.
+    measured, are left out. The interval is the same slope in each resample. A gain by law may rest on a compute at
+    which the baseline was not measured: the slope with range "measured" is without these, and where there are any, a
+    second row with range "extrapolated" is with them.
 
     Args:
         gains: from `compute_equivalent_gain`, at two computes or more; rows may have been dropped.
 
     Returns:
-        [arm, slope, slope_low, slope_high, method, law, n_runs, p_equal_exponents, note]. p is that of a test of nested
-        fits for the law (equal exponents of arm and baseline: see `nested`), and the two-sided share of resampled
-        slopes beyond zero for the interpolated gain.
+        [arm, slope, slope_low, slope_high, method, law, range, n_runs, p_equal_exponents, note]. p is that of a test
+        of nested fits for the law (equal exponents of arm and baseline: see `nested`), and the two-sided share of
+        resampled slopes beyond zero for the interpolated gain.
     """
     table = slopes(gains)
     resamples: Any = gains.attrs.get("resamples")
@@ -39,16 +43,19 @@ def slopes(gains: pd.DataFrame) -> pd.DataFrame:
     ]
     if missing:
         raise ValueError(f"The gain table has no column {', '.join(missing)}; make it with compute_equivalent_gain.")
-    rows = [
-        _slope(gains, part, str(arm), str(method), str(law))
-        for (arm, method, law), part in gains.groupby(["arm", "method", "law"], sort=False)
-    ]
+    rows = []
+    for (arm, method, law), part in gains.groupby(["arm", "method", "law"], sort=False):
+        beyond_own = part["note"].str.contains(f"extrapolated: {arm} at", regex=False)
+        beyond = part["note"].str.contains("extrapolated: ", regex=False)
+        named = (str(arm), str(method), str(law))
+        rows.append(_slope(gains, part, ~beyond, *named) | {"range": "measured"})
+        if (beyond & ~beyond_own).any():
+            rows.append(_slope(gains, part, ~beyond_own, *named) | {"range": "extrapolated"})
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def _slope(gains: pd.DataFrame, part: pd.DataFrame, arm: str, method: str, law: str) -> dict:
-    beyond_own = part["note"].str.contains(f"extrapolated: {arm} at", regex=False)
-    used = part[(part["censored"] == "") & part["ceg"].gt(0) & np.isfinite(part["ceg"]) & ~beyond_own]
+def _slope(gains: pd.DataFrame, part: pd.DataFrame, inside: pd.Series, arm: str, method: str, law: str) -> dict:
+    used = part[(part["censored"] == "") & part["ceg"].gt(0) & np.isfinite(part["ceg"]) & inside]
     n_censored = int((part["censored"] != "").sum())
     row: dict[str, Any] = {
         "arm": arm,

@@ -275,7 +275,7 @@ def _shown_slopes(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "arm": table["arm"],
-            "method": table["method"],
+            "method": table["method"].where(table["range"] == "measured", table["method"] + ", extrapolated"),
             "d ln CEG / d ln C": [
                 number(s, 2) + interval_text(lo, hi)
                 for s, lo, hi in zip(table["slope"], table["slope_low"], table["slope_high"], strict=True)

@@ -86,15 +86,20 @@ class Policy:
         }
 
 
-@cache
 def choose(device: str, dtype: str = "float32", n_threads: int = 1) -> Policy:
     """The policy of this machine for a device and dtype, measured in about a second when it is asked for first."""
+    return _choice(cache_root(), device, dtype, n_threads)
+
+
+@cache
+def _choice(folder: Path, device: str, dtype: str, n_threads: int) -> Policy:
+    """Of one cache folder, which says what was measured: a process that is given another folder reads that one."""
     import torch
 
     prepare(device)
     where = torch.device(device)
     key = hashlib.sha256(json.dumps([FORMAT, _machine(where), dtype, n_threads]).encode()).hexdigest()[:16]
-    path = cache_root() / "policy" / f"{key}.json"
+    path = folder / "policy" / f"{key}.json"
     known = _read(path)
     if known is None:
         with exclusive(f"policy-{key}"):

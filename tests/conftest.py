@@ -123,6 +123,15 @@ def _run(
     return record, curve
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No test reads or fills the user's own cache; all have one, so that all compute alike."""
+    patch = pytest.MonkeyPatch()
+    patch.setenv("ALGOPROGRESS_CACHE", str(tmp_path_factory.mktemp("cache")))
+    yield
+    patch.undo()
+
+
 @pytest.fixture(scope="session")
 def make_run() -> MakeRun:
     """`make_run(**overrides) -> (record, curve)`: a valid run that nobody trained.

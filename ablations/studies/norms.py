@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from algoprogress.ablations.optimizers.adamw import AdamW
 from algoprogress.ablations.optimizers.norms import NormName
 from algoprogress.ablations.optimizers.roles import Role
 from algoprogress.ablations.optimizers.steepest import Geometry, SteepestDescent
@@ -41,7 +42,7 @@ def entry_size(norm: NormName, out: int, in_: int) -> float:
 
 
 def swapped(role: Role, norm: NormName, factor: float, width: int) -> SteepestDescent:
-    """The baseline but for one role, whose unit steps have entries as large as the baseline's, times a factor."""
+    """All norms as they are but for one role, whose unit steps have entries as large as before, times a factor."""
     out, in_ = {
         "linear": (width, width),
         "embedding": (width, DATA.vocab_size),
@@ -66,20 +67,31 @@ def arm(*swaps: tuple[Role, NormName]) -> tuple[Entry, ...]:
     return tuple(entry for part in found.values() for entry in part)
 
 
+def adamw() -> tuple[Entry, ...]:
+    """AdamW on the same models."""
+    found: list[Entry] = []
+    for budget in BUDGETS:
+        width, n_layers, batch_tokens = LADDER[budget]
+        untied = model(width, n_layers, tied=False)
+        found.extend(entries(AdamW(), budget, untied, batch_tokens, AdamW().rates))
+    return tuple(found)
+
+
 @studies.register("norms")
 def norms() -> Study:
     """Which role of a tensor gains from which norm, when the norms of all other roles stay as they are?
 
-    The baseline is tuned over the radius of each role in turn, and so over no less than any arm.
+    Gains are over AdamW. The arm `unswapped` is tuned over the radius of each role in turn, and so over no less than
+    any arm with a swap: hold them against it.
     """
     default = SteepestDescent()
-    baseline: list[tuple[Role, NormName]] = [(role, getattr(default, role).norm) for role in SWAPS]
-    arms = {"baseline": arm(*baseline)}
+    unswapped: list[tuple[Role, NormName]] = [(role, getattr(default, role).norm) for role in SWAPS]
+    arms = {"adamw": adamw(), "unswapped": arm(*unswapped)}
     arms |= {f"{role}_{norm}": arm((role, norm)) for role, names in SWAPS.items() for norm in names}
     return Study(
         name="norms",
         question=question(norms),
-        baseline="baseline",
+        baseline="adamw",
         arms=arms,
         sweep=Sweep(extensions=2, seeds=3, seeds_up_to=1e11),
     )

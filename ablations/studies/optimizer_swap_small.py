@@ -27,5 +27,5 @@ def optimizer_swap_small() -> Study:
             name: arm(optimizers[name](name=name), ladder=LADDER if name == BASELINE else SWAPPED)
             for name in optimizers
         },
-        sweep=Sweep(extensions=1, seeds=3, seeds_up_to=3e10),
+        sweep=Sweep(extensions=4, seeds=3, seeds_up_to=3e10),
     )

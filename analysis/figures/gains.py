@@ -82,7 +82,7 @@ def slope_forest(slopes: pd.DataFrame, arms: Sequence[str], ax: Axes) -> Axes:
         law = getattr(row, "law", None)
         by = f"law ({law})" if row.method == "law" and isinstance(law, str) and law else str(row.method)
         ticks.append(height)
-        names.append(f"{row.arm}, {by}")
+        names.append(f"{row.arm}, {by}" + (", extrapolated" if getattr(row, "range", "") == "extrapolated" else ""))
         if not (np.isnan(row.slope_low) or np.isnan(row.slope_high)):
             interval = np.clip([row.slope_low, row.slope_high], left, right)
             ax.plot(interval, [height, height], color=colour[row.arm], lw=2.0, zorder=2)

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from algoprogress.analysis import identifiability, likelihood, objective, profiles
-from algoprogress.analysis.checks import check_design
+from algoprogress.analysis.checks import check_design, warn_of_repeats
 from algoprogress.analysis.fit import CONVERGED
 from algoprogress.analysis.intervals import intervals
 from algoprogress.analysis.laws.definition import Definition
@@ -57,6 +57,7 @@ class Law(Definition):
             ConvergenceError: no start came to rest, and not because the minimum is a flat valley.
         """
         frame = check_design(self, runs)
+        warn_of_repeats(frame, self.inputs)
         self.arms_ = list(pd.unique(frame["arm"]))
         self.runs_, self.share = frame, share if isinstance(share, str) else dict(share or {})
         logs = [np.log(frame[c].to_numpy(float)) for c in self.inputs]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -106,20 +107,30 @@ def _fitted(
 ) -> tuple[Law, pd.DataFrame, list[dict[str, Any]]]:
     """One fit, what it was fitted to, and what `fit --json` says of each of its arms, with the warnings on the way."""
     from algoprogress.analysis import LossLaw, frontier, laws
+    from algoprogress.analysis.runs import usable_runs
 
     unfitted = laws[law](huber=huber)
-    data = frontier(runs) if isinstance(unfitted, LossLaw) else runs
+    if missing := [c for c in unfitted.inputs if c not in runs]:
+        there = ", ".join(map(str, runs.columns))
+        raise ValueError(f"{unfitted.name} needs a column {', '.join(missing)}; the runs have {there}.")
+    epochs = math.inf if "unique_tokens" in unfitted.inputs else 1.0  # such a law is of what repetition costs
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
+        used = usable_runs(runs, epochs)
+        data = frontier(runs) if isinstance(unfitted, LossLaw) else used
         fitted = unfitted.fit(data, share)  # type: ignore[arg-type]
         table = None if method is None else fitted.intervals(method, cluster, level, n, seed)
     notes = list(dict.fromkeys(str(w.message) for w in caught))
-    if table is not None and len(data) < len(runs):
+    if len(used) < len(runs):
         notes.append(
-            f"the intervals rest on {len(data)} points of the frontier and take as known which of the {len(runs)} runs "
+            f"{len(runs) - len(used)} of {len(runs)} rows are left out: diverged, over one epoch, or counted already"
+        )
+    if table is not None and len(data) < len(used):
+        notes.append(
+            f"the intervals rest on {len(data)} points of the frontier and take as known which of the {len(used)} runs "
             "are best; the intervals of the gains do not"
         )
-    return fitted, data, [_row(fitted, str(arm), runs, table, notes, share) for arm in fitted.arms_]
+    return fitted, data, [_row(fitted, str(arm), used, table, notes, share) for arm in fitted.arms_]
 
 
 def _draw(drawn: list[tuple[Law, pd.DataFrame]], level: float, figure: Path) -> None:

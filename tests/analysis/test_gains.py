@@ -88,11 +88,24 @@ def test_an_arm_equal_to_the_baseline_has_gain_one(growing):
 
 def test_recovers_a_known_scale_dependence(growing):
     runs = simulate_runs(growing, budget_error=0)
-    slopes = scale_dependence(compute_equivalent_gain(runs, "lstm", method="law", n_resamples=0)).set_index("arm")
+    slopes = scale_dependence(compute_equivalent_gain(runs, "lstm", method="law", n_resamples=0))
+    slopes = slopes.drop_duplicates("arm", keep="last").set_index("arm")  # with what is extrapolated
     assert slopes.loc["modern", "slope"] == pytest.approx(0.165 / 0.14 - 1, rel=1e-4)
     assert slopes.loc["modern", "p_equal_exponents"] < 1e-6
     old = compute_equivalent_gain(runs, "lstm", method="law", n_resamples=0, reference="old")
-    assert scale_dependence(old).set_index("arm").loc["modern", "slope"] == pytest.approx(1 - 0.14 / 0.165, rel=1e-4)
+    slopes = scale_dependence(old).drop_duplicates("arm", keep="last").set_index("arm")
+    assert slopes.loc["modern", "slope"] == pytest.approx(1 - 0.14 / 0.165, rel=1e-4)
+
+
+def test_slopes_inside_the_measured_range_and_beyond_it_are_told_apart(growing):
+    runs = simulate_runs(growing, (1e11, 3e11, 1e12, 3e12, 1e13), budget_error=0)
+    short = runs[~((runs["arm"] == "lstm") & (runs["compute"] > 5e12))]
+    table = scale_dependence(compute_equivalent_gain(short, "lstm", method="law", n_resamples=50))
+    for _, part in table.groupby("arm"):
+        assert part["range"].tolist() == ["measured", "extrapolated"]
+    retro = table[table["arm"] == "retro"].set_index("range")["note"]
+    assert retro["measured"].startswith("3 of 5 computes")
+    assert retro["extrapolated"].startswith("5 of 5 computes")
 
 
 def test_a_constant_gain_has_slope_zero(constant):
@@ -107,7 +120,7 @@ def test_a_law_without_irreducible_loss_fakes_scale_dependence(constant):
     options = {"method": "law", "n_resamples": 0}
     without = compute_equivalent_gain(runs, "lstm", law=laws["power"](fixed={"E": 0.0}), **options)
     with_E = compute_equivalent_gain(runs, "lstm", **options)
-    fake, true = (scale_dependence(g).set_index("arm").loc["modern", "slope"] for g in (without, with_E))
+    fake, true = (scale_dependence(g).query("arm == 'modern'")["slope"].iloc[-1] for g in (without, with_E))
     assert fake < -0.02
     assert abs(true) < 1e-4
     assert without["law"].iloc[0] == "power, E = 0"

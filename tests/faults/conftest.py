@@ -142,15 +142,6 @@ def study_file(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     return write
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """No test reads or fills the user's own cache."""
-    patch = pytest.MonkeyPatch()
-    patch.setenv("ALGOPROGRESS_CACHE", str(tmp_path_factory.mktemp("cache")))
-    yield
-    patch.undo()
-
-
 @pytest.fixture(scope="session")
 def undisturbed(study_file: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Any]:
     """`undisturbed(**study)`: what the runs of a study are when nothing happens, trained once per session."""

@@ -21,15 +21,6 @@ def text_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _cache(tmp_path_factory: pytest.TempPathFactory):
-    """No test reads or fills the user's own cache."""
-    patch = pytest.MonkeyPatch()
-    patch.setenv("ALGOPROGRESS_CACHE", str(tmp_path_factory.mktemp("cache")))
-    yield
-    patch.undo()
-
-
 @pytest.fixture(scope="session")
 def tokens(text_file: Path, _cache: None):
     from algoprogress.pipeline.data import open_tokens

@@ -169,3 +169,22 @@ def test_a_fit_of_every_arm_is_drawn_where_asked(cli, tmp_path):
     drawn = (tmp_path / "fit.svg").read_text()
     assert "old" in drawn and "new" in drawn and "extrapolated" in drawn
     assert f"wrote {tmp_path / 'fit.png'}" in err
+
+
+def test_rows_that_repeat_or_diverged_are_left_out_and_said_to_be(cli, tmp_path):
+    def fitted(name: str, runs: pd.DataFrame) -> dict:
+        runs.to_csv(tmp_path / name, index=False)
+        code, out, _ = cli("fit", tmp_path / name, *OPTIONS, "--json")
+        assert code == 0
+        return json.loads(out)
+
+    once = fitted("once.csv", grid())
+    twice = fitted("twice.csv", pd.concat([grid(), grid()]))
+    with_ids = grid().assign(run_id=range(40))
+    again = fitted("again.csv", pd.concat([with_ids, with_ids]))
+    bad = grid(4, seed=9).assign(nats=8.0, status="diverged")
+    diverged = fitted("diverged.csv", pd.concat([grid().assign(status="done"), bad]))
+    for found, n in ((twice, 40), (again, 40), (diverged, 4)):
+        assert found["n"] == 40
+        assert found["params"] == pytest.approx(once["params"])
+        assert any(f"{n} of {40 + n} rows are left out" in w for w in found["warnings"])

@@ -22,9 +22,9 @@ FACTS = ("loss", "loss_se", "train_loss", "initial_loss", "bits_per_byte", "comp
 @pytest.fixture
 def fresh(tmp_path, monkeypatch):
     monkeypatch.setenv("ALGOPROGRESS_CACHE", str(tmp_path))
-    choose.cache_clear()
+    policy._choice.cache_clear()
     yield tmp_path
-    choose.cache_clear()
+    policy._choice.cache_clear()
 
 
 def test_it_is_measured_once_and_then_read_by_every_worker(fresh, monkeypatch):
@@ -32,7 +32,7 @@ def test_it_is_measured_once_and_then_read_by_every_worker(fresh, monkeypatch):
     assert first.peak > 1e8
     (path,) = (fresh / "policy").iterdir()
     assert json.loads(path.read_text())["peak"] == first.peak
-    choose.cache_clear()
+    policy._choice.cache_clear()
     monkeypatch.setattr(policy, "measure", lambda *_: pytest.fail("measured again"))
     assert choose("cpu") == first
 
@@ -42,7 +42,7 @@ def test_a_torn_file_is_measured_anew(fresh, monkeypatch):
     choose("cpu")
     (path,) = (fresh / "policy").iterdir()
     path.write_text("{")
-    choose.cache_clear()
+    policy._choice.cache_clear()
     assert choose("cpu") == Policy(peak=1.0)
     assert json.loads(path.read_text())["peak"] == 1.0
 
