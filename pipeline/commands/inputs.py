@@ -90,7 +90,7 @@ def notes() -> Iterator[None]:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         yield
-    for line in dict.fromkeys(str(w.message) for w in caught):
+    for line in dict.fromkeys(f"{w.category.__name__}: {w.message}" for w in caught):
         note(f"warning: {line}")
 
 
