@@ -64,8 +64,11 @@ def _from_toml(text: str, name: str, fit_of: FitOf | None) -> Account:
     except tomllib.TOMLDecodeError as error:
         raise ValueError(f"{name} is not TOML: {error}") from None
     _only(found, TOP, name)
-    if "like" in found:  # what it says itself replaces what that account says; of the laws, one by one
-        base = tomllib.loads((_folder() / f"{found.pop('like')}.toml").read_text(encoding="utf-8"))
+    if "like" in found:
+        like = _one_of(
+            found.pop("like"), tuple(protocols()), f"{name}: like"
+        )  # what it says itself replaces what that says
+        base = tomllib.loads((_folder() / f"{like}.toml").read_text(encoding="utf-8"))
         found = {**base, **found, "laws": {**base.get("laws", {}), **found.get("laws", {})}}
     laws = {law: _law(law, spec) for law, spec in found.get("laws", {}).items()}
     entries = tuple(_entry(row, laws, name, fit_of) for row in found.get("entries", []))

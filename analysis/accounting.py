@@ -54,7 +54,7 @@ class Entry:
         innovation: what replaced what.
         year: of adoption.
         gain: its compute-equivalent gain.
-        group: entries of one group are summed in `Account.groups`, as "scale-dependent".
+        group: entries of one group are also summed, as "scale-dependent".
         less: keys of entries that this one contains: their gain is taken out of it.
         interacts: whether the account's interaction rule applies to it.
         counted: False for an entry that only informs the rule.
@@ -86,7 +86,7 @@ class Account:
         measured_together: the CEG measured for all interacting entries at once, where the rule is "power".
         since: year from which growth is counted.
         bases: name -> keys of the entries that count when progress is measured against that algorithm.
-        fixed_compute: keys that make up progress at a compute that does not grow; default all that are counted.
+        description: one sentence, printed with the totals.
     """
 
     name: str
@@ -217,13 +217,6 @@ class Account:
             "n_entries": len(entries),
             "decades_beyond": max((_decades_beyond(e.gain, log_c) for e in entries), default=0.0),
         }
-
-    def history(self, years: Sequence[float], n: int = 1000, level: float = 0.95, seed: int = 0) -> pd.DataFrame:
-        """Gains by entry and year, for waterfalls and stacked shares: [key, innovation, group, at, ...]."""
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", AnalysisWarning)
-            parts = [self.table(y, n=n, level=level, seed=seed).reset_index().assign(at=y) for y in years]
-        return pd.concat(parts, ignore_index=True)
 
     def fixed_compute_growth(self, compute: Sequence[float], first: float, last: float) -> pd.DataFrame:
         """Growth per year between two years at a compute that stays: [compute, gain, growth_per_year] (0.46 is 46 %).

@@ -265,6 +265,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except ValueError as error:
         parser.error(str(error))
     print(table.round(3).to_string(index=False))
+    for name in dict.fromkeys(table["design"]):
+        if DESIGNS[name].why_short:
+            print(f"{name}: {', '.join(dict.fromkeys(' '.join(k) for k in DESIGNS[name].short))} fall short:", end=" ")
+            print(DESIGNS[name].why_short)
     if given.figure is not None:
         from algoprogress.analysis.figures import coverage_plot, draw, save
 

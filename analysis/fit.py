@@ -53,10 +53,6 @@ class Solutions:
     at_bound_BP: np.ndarray
     iterations: int
 
-    @property
-    def converged_B(self) -> np.ndarray:
-        return self.offset_B < CONVERGED
-
 
 def minimise(
     evaluate: Evaluate,

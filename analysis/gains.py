@@ -101,7 +101,7 @@ def compute_equivalent_gain(
         >>> gains[["compute", "ceg", "censored"]].round(2).values.tolist()
         [[100000000000.0, 3.16, ''], [1000000000000.0, 1.0, '>']]
     """
-    _check(at_compute, at_loss, method, reference, level)
+    check_question(at_compute, at_loss, method, reference, level)
     wanted = None if method == "interpolated" else law
     fit = fit_jointly(runs, baseline, wanted, share, n_resamples, seed, strict=method == "law", cluster=cluster)
     return gains_of(fit, at_compute, at_loss, method, reference, level)
@@ -116,7 +116,7 @@ def gains_of(
     level: float = 0.95,
 ) -> pd.DataFrame:
     """`compute_equivalent_gain` from frontiers and laws that are already fitted."""
-    _check(at_compute, at_loss, method, reference, level)
+    check_question(at_compute, at_loss, method, reference, level)
     at = "compute" if at_loss is None else "loss"
     asked = at_loss if at == "loss" else fit.rungs if at_compute is None else at_compute
     targets = np.atleast_1d(np.asarray(asked, float))
@@ -160,7 +160,8 @@ def gains_of(
     return table
 
 
-def _check(at_compute: object, at_loss: object, method: str, reference: str, level: float) -> None:
+def check_question(at_compute: object, at_loss: object, method: str, reference: str, level: float) -> None:
+    """Raise a ValueError for what no gain can be asked for, before anything is fitted."""
     if at_compute is not None and at_loss is not None:
         raise ValueError("Give at_compute or at_loss, not both.")
     for name, value, allowed in (("method", method, METHODS), ("reference", reference, REFERENCES)):

@@ -5,18 +5,12 @@ Axes: n points, B members of a batch (starts or resamples), k parameters of one 
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 POINTS_AT_ONCE = 16_384  # over all members: a dozen such arrays of doubles stay in a processor's own cache
 STEP = 1e-5  # of central differences of a Jacobian: its errors, of truncation and of rounding, are then both near 1e-10
-
-
-class HasOutcomes(Protocol):
-    """Points of one arm in whatever form a law sums over, with log loss y, (n,) or (B, n)."""
-
-    y: np.ndarray
 
 
 @dataclass(frozen=True)

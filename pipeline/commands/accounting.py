@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def accounting(
     protocol: Annotated[
-        str, typer.Option(help="An account by name (see the error of a wrong one), or a TOML, Parquet or CSV file.")
+        str, typer.Option(help="gundlach2025, gundlach2025_consistent, ours_laptop, or a TOML, Parquet or CSV file.")
     ] = "gundlach2025",
     year: Annotated[float, typer.Option(help="The year whose frontier the gains are read at.")] = 2025,
     compute: Annotated[float | None, typer.Option(help="FLOP, in place of the frontier's at that year.")] = None,
@@ -81,6 +81,8 @@ def accounting(
         return
     for line in said:
         note(f"warning: {line}")
+    if found.description:
+        print(f"{found.description}\n")
     shown = table[["innovation", "year", "gain", "gain_low", "gain_high", "log_share", "reference", "note"]]
     emit(shown.reset_index(), False)
     print(f"\n{_sentence(total)}")

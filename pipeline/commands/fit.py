@@ -141,8 +141,6 @@ def _draw(drawn: list[tuple[Law, pd.DataFrame]], level: float, figure: Path) -> 
     from algoprogress.analysis.figures import fit_with_band
 
     points = pd.concat([data for _, data in drawn], ignore_index=True)
-    if "compute" not in points:
-        raise ValueError("--figure draws loss against compute: name the column of compute with --c-col, in FLOP")
     curves = pd.concat([fitted_curves(law, data, level) for law, data in drawn], ignore_index=True)
     draw_to(figure, fit_with_band, points, curves, [str(a) for a in pd.unique(points["arm"])])
 

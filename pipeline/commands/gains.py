@@ -86,9 +86,11 @@ def gains(
         if figure is not None:
             _draw_multiverse(table, figure)
         return
-    from algoprogress.analysis.gains import gains_of
+    from algoprogress.analysis.gains import check_question, gains_of
     from algoprogress.analysis.joint import fit_jointly
 
+    computes, losses = numbers("--at-compute", at_compute), numbers("--at-loss", at_loss)
+    check_question(computes, losses, "both", reference, level)  # before the fits, which may take long
     with notes():
         fit = fit_jointly(
             runs,
@@ -100,8 +102,8 @@ def gains(
         )
         table = gains_of(
             fit,
-            numbers("--at-compute", at_compute),
-            numbers("--at-loss", at_loss),
+            computes,
+            losses,
             reference=reference,  # type: ignore[arg-type]
             level=level,
         )

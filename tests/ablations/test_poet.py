@@ -6,6 +6,7 @@ import warnings
 import pytest
 import torch
 import torch.nn.functional as F
+from poet_cases import MODEL, RETRO, T, V, build, every, samplings, spec
 from pydantic import ValidationError
 from torch import nn
 
@@ -15,32 +16,11 @@ from algoprogress.ablations.optimizers import optimizers
 from algoprogress.ablations.optimizers.adam import Adam
 from algoprogress.ablations.optimizers.adamw import AdamW
 from algoprogress.ablations.optimizers.sgd import SGD
-from algoprogress.ablations.reparameterizations import linear_layers, reparameterizations
+from algoprogress.ablations.reparameterizations import linear_layers
 from algoprogress.ablations.reparameterizations.poet import POET, SpectrumWarning, poet_layers
 from algoprogress.ablations.reparameterizations.poet_bs import POETBlockStochastic
-from algoprogress.ablations.reparameterizations.poet_fs import POETFullyStochastic
-from algoprogress.ablations.spec import Data, RunSpec, identity
+from algoprogress.ablations.spec import RunSpec, identity
 from algoprogress.ablations.study import flatten
-
-V, T = 13, 8
-MODEL = Transformer.preset("modern", width=16, n_layers=2)
-RETRO = Transformer.preset("retro", width=16, n_layers=1)
-every = pytest.mark.parametrize("name", list(reparameterizations))
-SAMPLINGS = [POETBlockStochastic(block=4), POETBlockStochastic(block=8), POETFullyStochastic(fraction=0.25)]
-samplings = pytest.mark.parametrize("sampling", SAMPLINGS, ids=["bs4", "bs8", "fs"])
-
-
-def spec(**fields) -> RunSpec:
-    base = {"architecture": MODEL, "tokens": 8192, "learning_rate": 0.01, "data": Data(corpus_sha256="ab" * 32)}
-    return RunSpec.model_validate(base | fields)
-
-
-def build(poet: POET | None, architecture: Transformer = MODEL, seed: int = 0) -> nn.Module:
-    torch.manual_seed(seed)
-    model = architecture.build(V, T)
-    if poet is not None:
-        poet.apply(model)
-    return model.double()
 
 
 def loss(model: nn.Module) -> torch.Tensor:

@@ -178,6 +178,7 @@ class TestFiles:
         [
             ("x = [", "is not TOML"),
             ("name = 'a'", r"has no \[\[entries\]\]"),
+            ("like = 'gundlach'", "like is one of gundlach2025, gundlach2025_consistent, ours_laptop, not 'gundlach'"),
             (
                 "[[entries]]\nkey = 'a'\ninnovation = 'a'\nyear = 2015\nmultiplier = 0",
                 "a: A multiplier is a number above 0",

@@ -96,3 +96,30 @@ def cli(monkeypatch, capsys):
         return end.value.code, out, err
 
     return run
+
+
+class Killed(BaseException):
+    """What nothing in a trainer catches."""
+
+
+@pytest.fixture
+def killed_at_its_first_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """`kill(spec, tokens) -> (path, state)`: train until a checkpoint is on disk and no further."""
+    from algoprogress.pipeline import checkpoint
+    from algoprogress.pipeline.trainer import train
+
+    def kill(spec, tokens):
+        path, original, written = tmp_path / "run.safetensors", checkpoint.write, []
+
+        def write_then_die(*args):
+            original(*args)
+            written.append(args)
+            raise Killed
+
+        with monkeypatch.context() as patch, pytest.raises(Killed):
+            patch.setattr(checkpoint, "write", write_then_die)
+            train(spec, tokens, checkpoint_path=path, checkpoint_seconds=0.0)
+        assert path.exists()
+        return path, written[0][-1]
+
+    return kill

@@ -110,3 +110,14 @@ def test_a_figure_that_can_not_be_written_is_refused(cli, ladder, tmp_path):
     code, _, err = cli("gains", ladder, *words)
     assert code == 2
     assert "--figure" in err and "can not be written" in err
+
+
+def test_what_can_not_be_asked_is_refused_before_anything_is_fitted(cli, ladder, monkeypatch):
+    monkeypatch.setattr("algoprogress.analysis.joint.fit_jointly", lambda *_, **__: pytest.fail("fitted"))
+    words = ("--arm", "arm", "--baseline", "old")
+    for wrong, said in (
+        (("--level", "95"), "level is a share"),
+        (("--at-loss", "2", "--at-compute", "1e12"), "not both"),
+    ):
+        code, _, err = cli("gains", ladder, *words, *wrong)
+        assert code == 2 and said in err

@@ -6,7 +6,7 @@ import torch
 
 from algoprogress.ablations.reparameterizations import reparameterizations
 from algoprogress.ablations.reparameterizations.poet import poet_layers
-from algoprogress.pipeline import checkpoint, probe_poet
+from algoprogress.pipeline import probe_poet
 from algoprogress.pipeline.bench_poet import InputCentric
 from algoprogress.pipeline.plan import _shape
 from algoprogress.pipeline.probe_spectrum import by_step, rotations, watch, weights
@@ -26,28 +26,13 @@ def facts(run):
 
 @pytest.mark.parametrize("name", POET)
 @pytest.mark.parametrize("optimizer", ["adamw", "momentum"])
-def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(make_spec, tokens, tmp_path, name, optimizer):
+def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(
+    make_spec, tokens, killed_at_its_first_checkpoint, name, optimizer
+):
     # merges fall before and after the interruption at step 16, and the clip is rising when it happens
     spec = make_spec(reparameterization=POET[name], optimizer=optimizer, dropout=0.1)
     whole = train(spec, tokens)
-
-    class Killed(Exception):
-        pass
-
-    path = tmp_path / "run.safetensors"
-    original = checkpoint.write
-
-    def write_then_die(*args):
-        original(*args)
-        raise Killed
-
-    checkpoint.write = write_then_die
-    try:
-        with pytest.raises(Killed):
-            train(spec, tokens, checkpoint_path=path, checkpoint_seconds=0.0)
-    finally:
-        checkpoint.write = original
-    assert path.exists()
+    path, _ = killed_at_its_first_checkpoint(spec, tokens)
     resumed = train(spec, tokens, checkpoint_path=path, checkpoint_seconds=1e9)
     assert facts(resumed) == facts(whole)
     assert resumed.curve.drop(columns="wall_seconds").equals(whole.curve.drop(columns="wall_seconds"))

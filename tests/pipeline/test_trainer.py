@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 
-from algoprogress.pipeline import checkpoint
 from algoprogress.pipeline.bookkeeping import log_spaced
 from algoprogress.pipeline.evaluation import token_losses, validate
 from algoprogress.pipeline.trainer import train
@@ -63,29 +62,13 @@ def test_bfloat16_ends_near_float32(make_spec, tokens):
 
 @pytest.mark.parametrize("architecture", ["transformer", "lstm"])
 @pytest.mark.parametrize("optimizer", ["adamw", "momentum", "sgd", "prodigy", "schedule_free_adamw", "soap"])
-def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(make_spec, tokens, tmp_path, architecture, optimizer):
+def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(
+    make_spec, tokens, killed_at_its_first_checkpoint, architecture, optimizer
+):
     spec = make_spec(architecture, optimizer=optimizer, learning_rate=0.01)
     whole = train(spec, tokens)
-
-    class Killed(Exception):
-        pass
-
-    path = tmp_path / "run.safetensors"
-    original, calls = checkpoint.write, []
-
-    def write_then_die(*args):
-        original(*args)
-        calls.append(args)
-        raise Killed
-
-    checkpoint.write = write_then_die
-    try:
-        with pytest.raises(Killed):
-            train(spec, tokens, checkpoint_path=path, checkpoint_seconds=0.0)
-    finally:
-        checkpoint.write = original
-    assert path.exists()
-    assert calls[0][-1]["step"] == 16
+    path, state = killed_at_its_first_checkpoint(spec, tokens)
+    assert state["step"] == 16
     resumed = train(spec, tokens, checkpoint_path=path, checkpoint_seconds=1e9)
     assert facts(resumed) == facts(whole)
     assert resumed.curve.drop(columns="wall_seconds").equals(whole.curve.drop(columns="wall_seconds"))
