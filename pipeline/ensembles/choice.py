@@ -55,7 +55,8 @@ def shape(spec: RunSpec) -> str | None:
     optimizer that is not continuous makes another run of the last bits in which a batched product differs.
     """
     dropout = getattr(spec.architecture, "dropout", 0.0) > 0  # type: ignore[arg-type]
-    if dropout or spec.reparameterization is not None or not spec.optimizer.continuous:
+    routed = getattr(spec.architecture, "experts", 1) > 1  # tokens of each expert are gathered, by numbers known late
+    if dropout or routed or spec.reparameterization is not None or not spec.optimizer.continuous:
         return None
     return json.dumps(spec.model_dump(mode="json", exclude=set(FREE)), sort_keys=True)
 
