@@ -16,7 +16,8 @@ from dataclasses import replace
 from typing import Any
 
 from algoprogress.ablations.spec import RunSpec
-from algoprogress.ablations.study import Study, refine
+from algoprogress.ablations.refine import refine
+from algoprogress.ablations.study import Study
 from algoprogress.pipeline import preflight, provenance
 from algoprogress.pipeline.ensembles.executor import bundled
 from algoprogress.pipeline.executors import Executor
@@ -235,7 +236,7 @@ class _Loop:
             found = losses(self.store, self.study, self.specs.keys() - {run_id})
             loss = found.get(run_id, math.inf)
         self.losses[run_id] = loss
-        if self.grid.sweep is not None and refine(self.grid, self.losses) != self.study:
+        if self.grid.grows and refine(self.grid, self.losses) != self.study:
             self.look()
             self.store.save_study(self.study.stored())
 

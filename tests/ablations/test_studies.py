@@ -9,7 +9,8 @@ import torch.nn.functional as F
 
 from algoprogress.ablations.allocation import isoflop
 from algoprogress.ablations.spec import RunSpec
-from algoprogress.ablations.study import Study, question, refine, studies
+from algoprogress.ablations.refine import refine
+from algoprogress.ablations.study import Study, question, studies
 
 every = pytest.mark.parametrize("name", list(studies))
 

@@ -1,0 +1,82 @@
+"""The ranges at which every study can be asked its question, from seconds on one core to a paper on GPUs.
+
+A preset is a range and nothing else: compute budgets, those at which rates are swept, seeds, and how text is cut into
+tokens. What a study compares is the same at each.
+"""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from algoprogress.ablations.config import Config, Whole
+
+
+class Preset(Config):
+    """Budgets in FLOP."""
+
+    name: str
+    budgets: tuple[float, ...] = Field(description="of a baseline, and of the few arms of a study of few arms")
+    swept: tuple[float, ...] = Field(description="where rates are swept: the smaller ones; the law gives the others")
+    ablated: tuple[float, ...] = Field(description="of each arm of a study of many arms")
+    seeds: Whole = Field(ge=1, description="main runs of each size")
+    tokenizer: str = "bytes"
+    validation_tokens: Whole = 32_768
+    on_gpus: bool = Field(False, description="cost is told in hours of an accelerator, not measured on this machine")
+
+
+DEFAULT = "laptop"
+
+PRESETS: dict[str, Preset] = {
+    preset.name: preset
+    for preset in (
+        Preset(
+            name="smoke",
+            budgets=(1e9, 2e9, 4e9),
+            swept=(1e9,),
+            ablated=(2e9,),
+            seeds=1,
+            validation_tokens=4096,
+        ),
+        Preset(name="demo", budgets=(1e10, 3e10, 1e11), swept=(1e10,), ablated=(3e10,), seeds=2),
+        # widths 16 and 48: their law is asked for 32, and at 1e12 FLOP for 64
+        Preset(
+            name=DEFAULT,
+            budgets=(1e10, 3e10, 1e11, 3e11, 1e12),
+            swept=(1e10, 1e11),
+            ablated=(3e10, 1e11, 3e11),
+            seeds=3,
+        ),
+        Preset(
+            name="gpu",
+            budgets=(1e13, 3e13, 1e14, 3e14, 1e15, 3e15),
+            swept=(1e13, 3e13, 1e14),
+            ablated=(1e14, 3e14, 1e15),
+            seeds=3,
+            tokenizer="bpe-2048",
+            validation_tokens=524_288,
+            on_gpus=True,
+        ),
+        # up to 1e17 FLOP, as Gundlach et al. 2025
+        Preset(
+            name="paper",
+            budgets=(1e14, 3e14, 1e15, 3e15, 1e16, 3e16, 1e17),
+            swept=(1e14, 3e14, 1e15),
+            ablated=(1e15, 3e15, 1e16),
+            seeds=3,
+            tokenizer="bpe-8192",
+            validation_tokens=524_288,
+            on_gpus=True,
+        ),
+    )
+}
+
+
+def preset_named(name: str) -> Preset:
+    if name not in PRESETS:
+        raise ValueError(f"unknown preset {name!r}; known: {', '.join(PRESETS)}")
+    return PRESETS[name]
+
+
+def study_name(study: str, preset: Preset) -> str:
+    """The study's own name at the default preset, so that its tables are found by it."""
+    return study if preset.name == DEFAULT else f"{study}-{preset.name}"
