@@ -83,8 +83,8 @@ INNOVATIONS: dict[str, Innovation] = {
             "taken from the literature by Gundlach et al. 2025"),
         row("learned_positions", 2018, "architecture.position", "sinusoidal", "learned", "Radford et al. 2018"),
         row("linear_decay", 2018, "schedule.name", "inverse_sqrt", "linear", "Devlin et al. 2018"),
-        row("cosine_from_linear", 2020, "schedule.name", "linear", "cosine", "Loshchilov and Hutter 2017; Brown et al. 2020",
-            1.04),
+        row("cosine_from_linear", 2020, "schedule.name", "linear", "cosine",
+            "Loshchilov and Hutter 2017; Brown et al. 2020", 1.04),
         row("cosine", 2020, "schedule.name", "inverse_sqrt", "cosine",
             "Loshchilov and Hutter 2017; Brown et al. 2020", 1.04),
         row("adamw", 2019, "optimizer", "adam", "adamw", "Loshchilov and Hutter 2019", 1.00),
@@ -126,9 +126,8 @@ def changed(spec: RunSpec, fields: dict[str, Any]) -> RunSpec:
         if last not in node:
             raise ValueError(f"a run of {spec.architecture.name} by {spec.optimizer.name} has no field {path}")
         if last == "name":
-            shared = {k: node[k] for k in ("name", "warmup") if k in node}
-            node.clear()
-            node.update(shared)
+            for other in node.keys() - {"name", "warmup"}:
+                del node[other]
         node[last] = value
     return RunSpec.model_validate(data)
 

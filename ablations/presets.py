@@ -38,12 +38,12 @@ PRESETS: dict[str, Preset] = {
             validation_tokens=4096,
         ),
         Preset(name="demo", budgets=(1e10, 3e10, 1e11), swept=(1e10,), ablated=(3e10,), seeds=2),
-        # widths 16 and 48: their law is asked for 32, and at 1e12 FLOP for 64
+        # sizes of one layer of width 16 and 32, whose law is asked for up to two of 64
         Preset(
             name=DEFAULT,
             budgets=(1e10, 3e10, 1e11, 3e11, 1e12),
             swept=(1e10, 1e11),
-            ablated=(3e10, 1e11, 3e11),
+            ablated=(1e10, 3e10, 1e11),
             seeds=3,
         ),
         Preset(

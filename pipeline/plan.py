@@ -19,8 +19,8 @@ from typing import Any
 
 import pandas as pd
 
-from algoprogress.ablations.spec import Data, RunSpec
 from algoprogress.ablations.refine import most_added, refine
+from algoprogress.ablations.spec import Data, RunSpec
 from algoprogress.ablations.study import Entry, Study, flatten
 from algoprogress.pipeline.corpora.cache import cache_root
 from algoprogress.pipeline.data import default_corpus, open_tokens

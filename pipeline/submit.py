@@ -15,8 +15,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from algoprogress.ablations.spec import RunSpec
 from algoprogress.ablations.refine import refine
+from algoprogress.ablations.spec import RunSpec
 from algoprogress.ablations.study import Study
 from algoprogress.pipeline import preflight, provenance
 from algoprogress.pipeline.ensembles.executor import bundled

@@ -35,7 +35,9 @@ class Transformer(ArchitectureConfig):
     dropout: float = Field(0.0, ge=0, lt=1)
     qk_norm: bool = Field(False, description="RMSNorm of each query and key: Henry et al. 2020, Dehghani et al. 2023")
     kv_heads: Whole = Field(
-        0, ge=0, description="heads of keys and values, each shared by several queries (Ainslie et al. 2023); 0: as many"
+        0,
+        ge=0,
+        description="heads of keys and values, shared by the queries' (Ainslie et al. 2023); 0: no sharing",
     )
     experts: Whole = Field(1, ge=1, description="feed-forward layers of a block that a router chooses from")
     experts_per_token: Whole = Field(2, ge=1, description="of several experts, those that a token passes through")

@@ -14,7 +14,7 @@ PROBE = 1e10  # FLOP: whether a recipe has an innovation is the same at every si
 
 
 def toggled(sized: Sized, innovation: Innovation) -> tuple[str, Sized] | None:
-    """("out" or "in", the recipe without or with the innovation); None where it has neither its before nor its after."""
+    """("out" or "in", the recipe without or with the innovation); None where it has neither before nor after."""
     if has(sized(PROBE), innovation.after):
         return "out", lambda compute: changed(sized(compute), innovation.before)
     if has(sized(PROBE), innovation.before):

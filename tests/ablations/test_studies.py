@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 
 from algoprogress.ablations.allocation import isoflop
-from algoprogress.ablations.spec import RunSpec
 from algoprogress.ablations.refine import refine
+from algoprogress.ablations.spec import RunSpec
 from algoprogress.ablations.study import Study, question, studies
 
 every = pytest.mark.parametrize("name", list(studies))
