@@ -16,8 +16,11 @@ class Preset(Config):
 
     name: str
     budgets: tuple[float, ...] = Field(description="of a baseline, and of the few arms of a study of few arms")
-    swept: tuple[float, ...] = Field(description="where rates are swept: the smaller ones; the law gives the others")
-    ablated: tuple[float, ...] = Field(description="of each arm of a study of many arms")
+    tuned: tuple[float, ...] = Field(description="where the rates of a study of few arms are swept")
+    swept: tuple[float, ...] = Field(description="where the rates of each arm of a study of many arms are swept")
+    ablated: tuple[float, ...] = Field(
+        description="of each arm of a study of many arms; above the smallest, so that a loss is measured"
+    )
     seeds: Whole = Field(ge=1, description="main runs of each size")
     tokenizer: str = "bytes"
     validation_tokens: Whole = 32_768
@@ -32,16 +35,18 @@ PRESETS: dict[str, Preset] = {
         Preset(
             name="smoke",
             budgets=(1e9, 2e9, 4e9),
+            tuned=(1e9,),
             swept=(1e9,),
             ablated=(2e9,),
             seeds=1,
             validation_tokens=4096,
         ),
-        Preset(name="demo", budgets=(1e10, 3e10, 1e11), swept=(1e10,), ablated=(3e10,), seeds=2),
-        # sizes of one layer of width 16 and 32, whose law is asked for up to two of 64
+        Preset(name="demo", budgets=(1e10, 3e10, 1e11), tuned=(1e10,), swept=(1e10,), ablated=(3e10,), seeds=2),
+        # no size of an arm lies beyond those that were swept: law and rates are not extrapolated
         Preset(
             name=DEFAULT,
-            budgets=(1e10, 3e10, 1e11, 3e11, 1e12),
+            budgets=(3e9, 1e10, 3e10, 1e11, 3e11),
+            tuned=(1e10, 1e11, 3e11),
             swept=(1e10, 1e11),
             ablated=(1e10, 3e10, 1e11),
             seeds=3,
@@ -49,7 +54,8 @@ PRESETS: dict[str, Preset] = {
         Preset(
             name="gpu",
             budgets=(1e13, 3e13, 1e14, 3e14, 1e15, 3e15),
-            swept=(1e13, 3e13, 1e14),
+            tuned=(1e13, 1e14, 3e14),
+            swept=(1e13, 1e14),
             ablated=(1e14, 3e14, 1e15),
             seeds=3,
             tokenizer="bpe-2048",
@@ -60,7 +66,8 @@ PRESETS: dict[str, Preset] = {
         Preset(
             name="paper",
             budgets=(1e14, 3e14, 1e15, 3e15, 1e16, 3e16, 1e17),
-            swept=(1e14, 3e14, 1e15),
+            tuned=(1e14, 1e15, 3e15),
+            swept=(1e14, 1e15),
             ablated=(1e15, 3e15, 1e16),
             seeds=3,
             tokenizer="bpe-8192",

@@ -62,8 +62,8 @@ def kaplan(preset: Preset, architecture: Transformer, compute: float) -> RunSpec
 
 
 def of_grid(preset: Preset) -> tuple[float, ...]:
-    """Three budgets: at the smallest there may be no smaller model than the best."""
-    return preset.budgets[1:4]
+    """The three largest budgets: at small ones no model may be smaller than the best."""
+    return preset.budgets[-3:]
 
 
 def grid(preset: Preset, protocol: object) -> tuple[Entry, ...]:
@@ -86,7 +86,7 @@ def kaplan_vs_chinchilla(preset: str = DEFAULT) -> Study:
     first = of_grid(at)[0]
     middle = of_size(at, Chinchilla().ideal_n_params(first))
     rules = {"kaplan": growing(at, KAPLAN), "chinchilla": growing(at, CHINCHILLA)}
-    arms = {name: sweep(sized, at.swept) for name, sized in rules.items()}
+    arms = {name: sweep(sized, at.tuned) for name, sized in rules.items()}
     arms["grid_tuned"] = tuple(
         entry
         for size in sizes(at, first)

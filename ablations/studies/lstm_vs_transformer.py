@@ -26,7 +26,7 @@ def lstm_vs_transformer(preset: str = DEFAULT) -> Study:
         name=study_name("lstm_vs_transformer", at),
         question=question(lstm_vs_transformer),
         baseline="lstm_1",
-        arms={arm: sweep(sized, at.swept) for arm, sized in arms.items()},
+        arms={arm: sweep(sized, at.tuned) for arm, sized in arms.items()},
         tuning=Tuning(),
         main={arm: main(sized, at.budgets, at.seeds) for arm, sized in arms.items()},
     )
