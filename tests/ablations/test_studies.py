@@ -126,7 +126,9 @@ def test_a_sweep_ends_when_every_loss_is_known(name):
 @every
 def test_every_model_starts_near_guessing(name):
     # wider than the 5 % of the presets: a study may choose a larger start for small models
-    for spec in {repr(e.spec.architecture): e.spec for entries in whole(studies[name]()).values() for e in entries}.values():
+    for spec in {
+        repr(e.spec.architecture): e.spec for entries in whole(studies[name]()).values() for e in entries
+    }.values():
         vocab_size, context = spec.data.vocab_size, spec.data.context
         torch.manual_seed(0)
         model = spec.architecture.build(vocab_size, context)
