@@ -163,7 +163,7 @@ def test_the_factorial_holds_both_recipes():
 
 
 CONSEQUENCES = {"tokens", "learning_rate"}  # of equal compute, and of tuning
-SIZES = {"architecture.width", "architecture.n_layers"}
+SIZES = {"architecture.width", "architecture.n_layers", "architecture.init_std"}
 NAMED: dict[str, set[str]] = {
     "kaplan_vs_chinchilla": SIZES | {"schedule.name", "schedule.warmup", "schedule.final", "batch_tokens", "seed"},
     "lstm_vs_transformer": SIZES | {"architecture", "optimizer", "schedule", "evaluation.state"},
