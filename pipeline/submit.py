@@ -120,6 +120,14 @@ class _Loop:
             if not found:
                 break
             self.losses |= found
+        for arm, found in self.study.tuned.items():
+            if found.at_edge and arm in self.study.main and arm not in self.summary.waiting:
+                sizes = ", ".join(f"{o.n_params:,}" for o in found.sweep if o.at_edge)
+                self.summary.waiting[arm] = (
+                    f"the best learning rate of {arm} is still at an edge of its sweep at {sizes} parameters: widen it "
+                    "with other first rates or more extensions; its main runs wait"
+                )
+                self.progress.say(self.summary.waiting[arm])
         specs = self.study.specs()
         cost = {run_id: spec.compute for run_id, spec in specs.items()}
         self.specs = {run_id: specs[run_id] for run_id in sorted(specs, key=lambda run_id: -cost[run_id])}

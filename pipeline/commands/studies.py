@@ -193,6 +193,7 @@ def submit(
         "diverged": summary.diverged,
         "failed": failed,
         "left": summary.left,
+        "waiting": summary.waiting,
         "cancelled": summary.cancelled,
         "seconds": round(summary.seconds, 1),
     }
@@ -207,6 +208,8 @@ def submit(
         )
     if summary.cancelled:
         note(f"{found.name} was cancelled; every finished run is kept, and the same command goes on from there")
+    for message in summary.waiting.values():
+        note(f"warning: {message}")
     if failed or summary.cancelled:
         for item in failed:
             note(f"failed {item['run_id']}: {item['message']}")
