@@ -37,6 +37,7 @@ for command in (
     studies.diff,
     store.verify,
     store.compact,
+    store.copy,
     store.runs,
     analysis.tables,
     analysis.figures,
