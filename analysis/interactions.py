@@ -23,12 +23,9 @@ def interaction_table(study: Mapping[str, Any], runs: pd.DataFrame, level: float
 
     Returns:
         [effect, order, gain, low, high, p, aliases, n_runs, n_arms]: gain is exp(b). Of an innovation it is its gain,
-        averaged over all combinations of the others; of two, the square of the factor by which having both is worth
-        more than the product of their gains. Interactions that the design cannot tell apart share a row: the others
-        are named under `aliases`. Empty for a study that is no factorial.
-
-    Raises:
-        ValueError: fewer usable runs than the model has coefficients.
+        averaged over all combinations of the others; of two, the factor by which the gain of either is larger with the
+        other than on average, and smaller without it. Interactions that the design cannot tell apart share a row: the
+        others are named under `aliases`. Empty for a study that is no factorial, and while it lacks runs for the model.
     """
     levels = {arm: fact["levels"] for arm, fact in study.get("innovations", {}).items() if "levels" in fact}
     if not levels:
@@ -40,15 +37,14 @@ def interaction_table(study: Mapping[str, Any], runs: pd.DataFrame, level: float
     line = Interpolant.through(np.log(base["compute"].to_numpy(float)), base["loss"].to_numpy(float))
     log_c, outside = line.log_c_for(kept["loss"].to_numpy(float))
     own = kept.assign(log_ceg=log_c - np.log(kept["compute"].astype(float)), outside=outside != "")
-    own = own[~own["outside"] & own["arm"].isin([arm for arm in levels if arm != study["baseline"]])]
+    asked = own.loc[own["arm"] != study["baseline"], "rung"].unique()  # the baseline has more, to measure gains on
+    own = own[~own["outside"] & own["arm"].isin(list(levels)) & own["rung"].isin(asked)]
     design, aliases = _effects(pd.DataFrame([levels[arm] for arm in own["arm"]], index=own.index))
     constants = pd.get_dummies(own["rung"].astype(str), dtype=float)
-    if len(own) <= design.shape[1] + constants.shape[1]:
-        raise ValueError(
-            f"{len(own)} runs of {study['name']} have a gain, and the model has {design.shape[1] + constants.shape[1]} "
-            "coefficients: train more of the study, or more of its baseline"
-        )
-    fit = sm.OLS(own["log_ceg"].astype(float), pd.concat([design / 2, constants], axis=1)).fit()
+    X = pd.concat([design / 2, constants], axis=1)
+    if len(own) <= X.shape[1] or np.linalg.matrix_rank(X) < X.shape[1]:
+        return pd.DataFrame(columns=COLUMNS)
+    fit = sm.OLS(own["log_ceg"].astype(float), X).fit()
     bounds = fit.conf_int(1 - level)
     return pd.DataFrame(
         {

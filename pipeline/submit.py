@@ -120,9 +120,9 @@ class _Loop:
             if not found:
                 break
             self.losses |= found
-        for arm, found in self.study.tuned.items():
-            if found.at_edge and arm in self.study.main and arm not in self.summary.waiting:
-                sizes = ", ".join(f"{o.n_params:,}" for o in found.sweep if o.at_edge)
+        for arm, tuned in self.study.tuned.items():
+            if tuned.at_edge and arm in self.study.main and arm not in self.summary.waiting:
+                sizes = ", ".join(f"{o.n_params:,}" for o in tuned.sweep if o.at_edge)
                 self.summary.waiting[arm] = (
                     f"the best learning rate of {arm} is still at an edge of its sweep at {sizes} parameters: widen it "
                     "with other first rates or more extensions; its main runs wait"
