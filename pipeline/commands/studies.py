@@ -96,7 +96,7 @@ def _plan_on(study: Study, accelerator: str, utilisation: float, store: str | No
         return
     emit(budgets, False)
     print(
-        f"\n{totals['runs']} runs, {totals['compute']:.3g} FLOP, and up to {planned.may_add} more where a sweep has to "
+        f"\n{totals['runs']} runs, {totals['compute']:.3g} FLOP, and up to {planned.may_add} more where sweeps are "
         f"widened; to train: {totals['pending']} runs, {totals['pending_compute']:.3g} FLOP, "
         f"{totals['gpu_hours']:.3g} hours of one {cost}\nCheapest first: a smaller budget of hours leaves out the last "
         "rows, and with them the gains at these budgets."
