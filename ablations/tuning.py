@@ -58,6 +58,7 @@ class TunedArm(Config):
     sweep: tuple[Optimum, ...]
     coefficient: float = Field(description="G: the rate of a model of one parameter")
     exponent: float = Field(description="b in rate = G n_params^b; 0 where one size was swept")
+    smallest: Whole = Field(description="n_params of the smallest size swept; smaller models have its rate")
     chosen: tuple[Chosen, ...] = Field((), description="none while a best rate is at an edge of its sweep")
 
     @property
@@ -69,13 +70,12 @@ def parabola(rates: Sequence[float], losses: Sequence[float]) -> tuple[float, fl
     """(ln vertex, its standard error for a loss error of 1 nat, sum of squared residuals over degrees of freedom or 0).
 
     Least squares through the best rate and two to either side; through three points where the vertex would lie beyond
-    the best rate's neighbours. At an edge, or beside a diverged run, it is the best rate itself, known to one step.
+    the best rate's neighbours. At an edge, or beside a diverged run, it is the best rate itself, with an infinite error: no parabola says more.
     """
     x, y = np.log(rates), np.asarray(losses, float)
     best = int(np.nanargmin(np.where(np.isfinite(y), y, np.inf)))
     if not 0 < best < len(x) - 1 or not np.isfinite(y[best - 1 : best + 2]).all():
-        step = x[1] - x[0] if len(x) > 1 else math.log(2)
-        return float(x[best]), float(step / SEED_NOISE / Z95), 0.0
+        return float(x[best]), math.inf, 0.0
     for reach in (NEAR, 1):
         near = slice(max(0, best - reach), best + reach + 1)
         kept = np.isfinite(y[near])
@@ -85,7 +85,7 @@ def parabola(rates: Sequence[float], losses: Sequence[float]) -> tuple[float, fl
         if a > 0 and x[best - 1] < x[best] - b / (2 * a) < x[best + 1]:
             break
     if a <= 0:  # three equal losses
-        return float(x[best]), float((x[1] - x[0]) / SEED_NOISE / Z95), 0.0
+        return float(x[best]), math.inf, 0.0
     slope = np.array([b / (2 * a * a), -1 / (2 * a), 0.0])  # of the vertex in (a, b, c)
     stderr = float(np.sqrt(slope @ np.linalg.inv(X.T @ X) @ slope))
     freedom = len(x_n) - 3
@@ -115,7 +115,9 @@ def tuned_arm(swept: Sequence[tuple[float | None, int, Mapping[float, float]]]) 
     noise = max(SEED_NOISE, math.sqrt(max(residual for *_, residual, _ in found)))
     optima = []
     for budget, n_params, rates, y, at, stderr, _, at_edge in found:
-        half = min(Z95 * noise * stderr, math.log(rates[-1] / rates[0]) or math.log(2))  # no more than was swept
+        # known to one step where there is no parabola, and never to less than what was swept
+        step = math.log(rates[1] / rates[0]) if len(rates) > 1 else math.log(2)
+        half = min(Z95 * noise * stderr, len(rates) * step) if math.isfinite(stderr) else step
         optima.append(
             Optimum(
                 compute_budget=budget,
@@ -137,9 +139,14 @@ def tuned_arm(swept: Sequence[tuple[float | None, int, Mapping[float, float]]]) 
         log_g = float(np.average(log_rate - b * log_n, weights=errors**-2.0))
     else:
         log_g = float(log_rate.mean())
-    return TunedArm(sweep=tuple(optima), coefficient=math.exp(log_g), exponent=b)
+    return TunedArm(
+        sweep=tuple(optima), coefficient=math.exp(log_g), exponent=b, smallest=min(o.n_params for o in optima)
+    )
 
 
 def rate_for(arm: TunedArm, n_params: int) -> float:
-    """G n_params^b, to two digits."""
-    return float(f"{arm.coefficient * n_params**arm.exponent:.{DIGITS}g}")
+    """G n_params^b, to two digits.
+
+    A law that rises without end towards small models would soon make them diverge: below the sizes swept it is level.
+    """
+    return float(f"{arm.coefficient * max(n_params, arm.smallest) ** arm.exponent:.{DIGITS}g}")

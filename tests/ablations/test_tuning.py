@@ -180,3 +180,15 @@ def test_a_study_is_swept_at_every_budget_or_tuned_but_not_both():
         study(sweep=Sweep())
     with pytest.raises(ValidationError, match="newer is no arm"):
         study(against={"newer": "old"})
+
+
+def test_models_smaller_than_those_swept_have_the_rate_of_the_smallest():
+    arm = tuned_arm([(1e9, n, {r: math.log(r / (3.0 * n**-0.4)) ** 2 for r in np.geomspace(0.01, 1, 9)}) for n in
+                     (1000, 5000)])  # fmt: skip
+    assert rate_for(arm, 10) == rate_for(arm, 1000) > rate_for(arm, 5000) > rate_for(arm, 25_000)
+
+
+def test_a_best_rate_beside_a_diverged_run_is_known_to_one_step_and_weighs_as_little_in_the_law():
+    arm = tuned_arm([(1e9, 1000, {0.1: 3.0, 0.2: 2.0, 0.4: math.inf})])
+    (size,) = arm.sweep
+    assert (size.low, size.vertex, size.high) == pytest.approx((0.1, 0.2, 0.4))
