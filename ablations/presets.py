@@ -41,15 +41,15 @@ PRESETS: dict[str, Preset] = {
             seeds=1,
             validation_tokens=4096,
         ),
-        # no size of an arm lies beyond those that were swept: law and rates are not extrapolated
         Preset(
             name="demo",
-            budgets=(3e9, 1e10, 3e10, 1e11),
-            tuned=(1e10, 1e11),
-            swept=(1e10, 3e10),
-            ablated=(1e10, 3e10),
+            budgets=(3e9, 1e10, 3e10),
+            tuned=(1e10,),
+            swept=(1e10,),
+            ablated=(1e10,),
             seeds=3,
         ),
+        # no size of an arm is larger than those that were swept: rates are not extrapolated
         Preset(
             name=DEFAULT,
             budgets=(3e9, 1e10, 3e10, 1e11, 3e11),

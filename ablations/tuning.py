@@ -70,7 +70,8 @@ def parabola(rates: Sequence[float], losses: Sequence[float]) -> tuple[float, fl
     """(ln vertex, its standard error for a loss error of 1 nat, sum of squared residuals over degrees of freedom or 0).
 
     Least squares through the best rate and two to either side; through three points where the vertex would lie beyond
-    the best rate's neighbours. At an edge, or beside a diverged run, it is the best rate itself, with an infinite error: no parabola says more.
+    the best rate's neighbours. At an edge, or beside a diverged run, it is the best rate itself, with an infinite
+    error: no parabola says more.
     """
     x, y = np.log(rates), np.asarray(losses, float)
     best = int(np.nanargmin(np.where(np.isfinite(y), y, np.inf)))
