@@ -10,7 +10,7 @@ import pytest
 from algoprogress.results import Store
 
 FOLDER = Path(__file__).parents[1] / "results" / "published"
-STUDIES = Store(FOLDER).studies()
+STUDIES = [name for name in Store(FOLDER).studies() if "tuning" in Store(FOLDER).study(name)]
 every = pytest.mark.parametrize("name", STUDIES)
 MEGABYTES, SECONDS = 10, 20
 
