@@ -98,3 +98,12 @@ def test_tables_are_made_at_once(store, name):
     assert len(tables.care) == len(store.study(name)["arms"])
     for one, other in itertools.combinations(tables.care["rates_per_size"], 2):
         assert one / other < 3, "no arm was searched three times as widely as another"
+
+
+@pytest.mark.parametrize("name", [name for name in STUDIES if "innovations" in Store(FOLDER).study(name)])
+def test_the_table_of_innovations_in_the_findings_is_the_one_that_the_command_prints(store, name):
+    from algoprogress.analysis import study_tables
+    from algoprogress.analysis.formatting import markdown
+
+    shown = study_tables(store.study(name), store.runs(name, status=None)).shown()["innovations"]
+    assert markdown(shown) in (FOLDER.parents[1] / "docs" / "findings.md").read_text(encoding="utf-8")
