@@ -1,4 +1,4 @@
-"""What is concluded of a study, for its pages and the front page: tables where there are any, else why there are none."""
+"""What is concluded of a study, for its pages and the front page: tables, or else why there are none."""
 
 import re
 import warnings

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from algoprogress.analysis.formatting import gain_text
+from algoprogress.analysis.formatting import flop_text, gain_text
 from algoprogress.analysis.palette import colours, styles
 
 COMPUTE, LOSS = "training compute (FLOP)", "validation loss (nats/token)"
@@ -60,7 +60,9 @@ def gain_plot(
                 | {"showlegend": not len(own)}
             )
         if len(own):
-            told = [gain_text(*row) for row in own[["ceg", "ceg_low", "ceg_high", "censored"]].itertuples(index=False)]
+            rows = own[["ceg", "ceg_low", "ceg_high", "censored", "compute"]].itertuples(index=False)
+            told = [f"{gain_text(*row)}<br>{flop_text(c)} FLOP" for *row, c in rows]
+            nudge = 1.05 ** (k - (len(arms) - 1) / 2)  # arms side by side at a rung
             bound = own["censored"] != ""
             up, down = (own["ceg_high"] - own["ceg"]).to_numpy(float), (own["ceg"] - own["ceg_low"]).to_numpy(float)
             up = np.where(np.isinf(up), top * 10, up)
@@ -70,7 +72,7 @@ def gain_plot(
             error = {"symmetric": False, "array": numbers(np.where(bound, 0, up)), "width": 0, "thickness": 1.5}
             error |= {"arrayminus": numbers(np.where(bound, 0, down)), "color": colour[arm]}
             data.append(
-                trace(arm, own["compute"], own["ceg"], "markers", arm, marker=marker, error_y=error, text=told)
+                trace(arm, own["compute"] * nudge, own["ceg"], "markers", arm, marker=marker, error_y=error, text=told)
             )
     one = {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": 1, "y1": 1, "line": {"color": colour[baseline]}}
     here = {"xref": "paper", "x": 1, "y": 0, "text": f"{baseline} (baseline)", "showarrow": False, "yanchor": "bottom"}
@@ -78,7 +80,7 @@ def gain_plot(
     axes |= {"shapes": [one], "annotations": [here | {"xanchor": "right", "font": {"size": 12, "color": "#444"}}]}
     caption = (
         f"Compute-equivalent gain over {baseline}. Markers: interpolated, with intervals; open triangles are bounds, "
-        f"pointing to where the gain lies. Lines and bands: the law with its {level:.0%} interval."
+        f"pointing to where the gain lies. Lines and bands: the law with its {100 * level:g} % interval."
     )
     return Plot(name, caption, f"Compute-equivalent gain over {baseline} against training compute", data, axes)
 
@@ -183,7 +185,9 @@ def run_plot(curve: pd.DataFrame, name: str = "curve") -> Plot:
         data.append(trace("validation", found["compute"], found["val_loss"], "markers", "v", marker=marker))
     axes = layout(COMPUTE, "loss (nats/token)")
     described = "Loss of the run against training compute"
-    return Plot(name, "Training loss of the run, and its validation loss where it was evaluated.", described, data, axes)
+    return Plot(
+        name, "Training loss of the run, and its validation loss where it was evaluated.", described, data, axes
+    )
 
 
 def thinned(curve: pd.DataFrame, most: int = LINE_POINTS) -> pd.DataFrame:
@@ -205,10 +209,8 @@ def trace(
     legend: bool = True,
     **options: Any,
 ) -> dict[str, Any]:
-    shown = "%{text}" if text is not None and mode != "lines" else "%{y}" + ("<br>%{text}" if text is not None else "")
-    if text is not None and mode == "markers" and "error_y" not in options:
-        shown = "%{y}<br>%{text}"
-    hover = f"<b>{html_safe(name)}</b><br>{shown}<br>%{{x}}<extra></extra>"
+    shown = "%{text}" if "error_y" in options else "%{y}, %{x} FLOP" + ("<br>%{text}" if text is not None else "")
+    hover = f"<b>{html_safe(name)}</b><br>{shown}<extra></extra>"
     found = {"type": "scatter", "name": html_safe(name), "x": numbers(x), "y": numbers(y), "mode": mode}
     found |= {"legendgroup": group, "hovertemplate": hover, "showlegend": legend, **options}
     return found | ({"text": [*text]} if text is not None else {})
@@ -243,12 +245,23 @@ def layout(
     if y_range is not None:
         up["range"] = [float(v) for v in (np.log10(y_range) if y_log else y_range)]
         if y_log:
-            up["dtick"] = 1 if y_range[1] > 300 * y_range[0] else "D2" if y_range[1] > 6 * y_range[0] else "D1"
+            up |= _ticks(*y_range, ticksuffix)
     font = {"family": "system-ui, 'Segoe UI', Helvetica, Arial, sans-serif", "size": 13, "color": "#222"}
     legend = {"orientation": "h", "yanchor": "bottom", "y": 1.01, "x": 0, "xanchor": "left"}
     found: dict[str, Any] = {"xaxis": across, "yaxis": up, "font": font, "legend": legend, "hovermode": "closest"}
     white = {"plot_bgcolor": "white", "paper_bgcolor": "white", "margin": {"l": 60, "r": 16, "t": 16, "b": 50}}
     return found | white | {"dragmode": False, "hoverlabel": {"align": "left"}}
+
+
+def _ticks(low: float, high: float, suffix: str) -> dict[str, Any]:
+    """Ticks of a logarithmic axis, written out: powers of ten over many decades, else 1, 2, 5, or finer."""
+    decades = np.log10(high / low)
+    steps = (1,) if decades > 2.5 else (1, 2, 5) if decades > 0.7 else (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 7)
+    every = max(1, int(np.ceil(decades / 8)))  # of the powers of ten
+    powers = range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))) + 1)
+    at = [s * 10.0**p for p in powers if p % every == 0 for s in steps if low <= s * 10.0**p <= high]
+    text = [f"{v:g}{suffix}" if 1e-3 < v < 1e5 else f"10<sup>{np.log10(v):.0f}</sup>{suffix}" for v in at]
+    return {"tickmode": "array", "tickvals": [float(f"{v:g}") for v in at], "ticktext": text, "ticksuffix": ""}
 
 
 def numbers(values: Any) -> list[float | None]:

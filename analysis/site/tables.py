@@ -1,15 +1,17 @@
-"""A table of a page: text for people, which the page sorts and filters, and the numbers as CSV and Parquet beside it."""
+"""A table of a page: text for people, which the page sorts and filters, and its numbers as CSV and Parquet."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from algoprogress.analysis.formatting import cell_text
 
+# a number, perhaps a bound, with an interval or a remark behind it: "> 1.43", "3.3 [2.2, 6.2] (extrapolated)"
+NUMBER = re.compile(r"[<>]?\s*[-−]?\.?\d[\d,.]*(e-?\d+)?×?( \[[^]]*\])?( \([^)]*\)| at its bound)?")
 FIRST_ROWS = 100  # in the page itself; what is beyond comes as JSON, since a browser lays 10,000 rows out too slowly
 
 
@@ -91,7 +93,7 @@ def _to_csv(numbers: pd.DataFrame, path: Path) -> None:
 def _to_parquet(numbers: pd.DataFrame, path: Path) -> None:
     plain = pd.DataFrame(numbers)
     plain.attrs = {}
-    mixed = [c for c in plain if plain[c].dtype == object and plain[c].map(type).nunique() > 1]
+    mixed = [c for c in plain if plain[c].dtype == object and len(set(map(type, plain[c]))) > 1]
     plain.assign(**{c: plain[c].map(lambda v: None if v is None else str(v)) for c in mixed}).to_parquet(path)
 
 
@@ -99,7 +101,7 @@ def _texts(column: pd.Series) -> list[str]:
     """Quick where a column holds text or whole numbers alone, as most of ten thousand runs do."""
     if pd.api.types.is_float_dtype(column.dtype):
         return [cell_text(v) for v in column.to_numpy(float)]
-    return [v if isinstance(v, str) else cell_text(v) for v in column.tolist()]
+    return [v if isinstance(v, str) else cell_text(v).replace("\\|", "|") for v in column.tolist()]
 
 
 def _is_number(column: pd.Series, text: list[str]) -> bool:
@@ -108,9 +110,5 @@ def _is_number(column: pd.Series, text: list[str]) -> bool:
         return False
     if pd.api.types.is_numeric_dtype(column.dtype):
         return True
-    said = [t.lstrip("<>−-+. ") for t in text if t not in ("", "–")]
-    return bool(said) and bool(np.mean([t[:1].isdigit() for t in said]) > 0.99) and not any(_is_id(t) for t in said)
-
-
-def _is_id(text: str) -> bool:
-    return len(text) >= 16 and text.isalnum()
+    said = [t for t in text if t not in ("", "–")]
+    return bool(said) and all(NUMBER.fullmatch(t) for t in said)

@@ -1,8 +1,8 @@
-"""Everything that a store holds, as a static site: a front page, a page per study, arm and run, and all files beside."""
+"""Everything in a store as a static site: a front page, a page per study, arm and run, and all tables as files."""
 
 import json
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.resources import files
 from pathlib import Path
@@ -16,6 +16,7 @@ from algoprogress.analysis.formatting import flop_text
 from algoprogress.analysis.report import provenance as study_provenance
 from algoprogress.analysis.runs import usable_runs
 from algoprogress.analysis.site import plots, run_page
+from algoprogress.analysis.site.account_page import views
 from algoprogress.analysis.site.conclusions import Conclusion, conclude, lead, summary
 from algoprogress.analysis.site.tables import Table, download, table
 from algoprogress.analysis.tables import TITLES
@@ -64,12 +65,18 @@ class Site:
 
 
 def write_site(
-    store: Store, out_dir: str | Path, level: float = 0.95, n_resamples: int = 1000, seed: int = 0
+    store: Store,
+    out_dir: str | Path,
+    accounts: Sequence[str] = (),
+    level: float = 0.95,
+    n_resamples: int = 1000,
+    seed: int = 0,
 ) -> tuple[Path, list[Conclusion]]:
     """Write the site of a store.
 
     Args:
         out_dir: made when it is missing; pages of an earlier site are written over, other files are left.
+        accounts: files of accounts of the user's own, beside those of the package.
         level, n_resamples, seed: of the intervals.
 
     Returns:
@@ -84,7 +91,10 @@ def write_site(
         studies = [store.study(name) for name in store.studies()]
         curves = _by_run(store.curves())
     if runs.empty:
-        raise ValueError(f"the store {store.url} holds no run: train some with `algoprogress submit demo`, or name another with --store")
+        raise ValueError(
+            f"the store {store.url} holds no run: train some with `algoprogress submit demo`, "
+            "or name another store with --store"
+        )
     damaged = list(dict.fromkeys(str(w.message) for w in caught))
     site = Site(Path(out_dir))
     site.assets()
@@ -92,6 +102,10 @@ def write_site(
     for conclusion in found:
         _study(site, conclusion, curves, level)
     _runs(site, runs, records, curves, found)
+    fits = {c.name: c.tables.fit for c in found if c.tables is not None}
+    shown = views(accounts, fits.__getitem__, level, seed, site.download)
+    drawn = [p for v in shown for p in v.plots]
+    site.page("account", "account.html", title="The account", views=shown, plots={p.name: p for p in drawn})
     front = _front(site, found, runs, level, damaged)
     return front, found
 
