@@ -1,6 +1,6 @@
 """What figures and pages show of an account: tidy tables over years, over compute and over conventions."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import product
 from typing import Any
@@ -37,7 +37,7 @@ def waterfall(account: Account, year: float, n: int = N_DRAWS, level: float = 0.
     return pd.DataFrame(rows, columns=columns)
 
 
-def shares_by_year(account: Account, years: Sequence[float]) -> pd.DataFrame:
+def shares_by_year(account: Account, years: Iterable[float]) -> pd.DataFrame:
     """[year, key, innovation, log_gain, log_share] of the entries adopted by each year, at that year's frontier.
 
     Years before the first adoption are left out.
@@ -57,7 +57,7 @@ def shares_by_year(account: Account, years: Sequence[float]) -> pd.DataFrame:
 
 
 def gains_by_compute(
-    account: Account, compute: Sequence[float], n: int = N_DRAWS, level: float = 0.95, seed: int = 0
+    account: Account, compute: Iterable[float], n: int = N_DRAWS, level: float = 0.95, seed: int = 0
 ) -> pd.DataFrame:
     """Gain of every entry that counts against compute, by the account's conventions.
 
@@ -84,7 +84,7 @@ def gains_by_compute(
 
 
 def reference_dependence(
-    account: Account, years: Sequence[float], n: int = N_DRAWS, level: float = 0.95, seed: int = 0
+    account: Account, years: Iterable[float], n: int = N_DRAWS, level: float = 0.95, seed: int = 0
 ) -> pd.DataFrame:
     """[base, year, compute, gain, gain_low, gain_high]: the same progress, measured against each base algorithm."""
     if not account.bases:
@@ -92,12 +92,12 @@ def reference_dependence(
     return pd.concat([account.against(year, n=n, level=level, seed=seed) for year in years], ignore_index=True)
 
 
-def small_models(account: Account, years: Sequence[float], compute: Sequence[float]) -> pd.DataFrame:
+def small_models(account: Account, years: Iterable[float], compute: Sequence[float]) -> pd.DataFrame:
     """Total gain over the years for models of a compute that stays, and along the frontier: [compute, year, gain].
 
     `compute` is nan along the frontier. Entries are read at the new algorithm's compute, as in `fixed_compute_growth`.
     """
-    rows = []
+    rows, years = [], list(years)
     for c in [*compute, np.nan]:
         for year in years:
             entries = [e for e in account.entries if e.counted and e.year <= year]

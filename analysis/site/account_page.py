@@ -21,6 +21,11 @@ from algoprogress.analysis.warnings import AnalysisWarning
 Downloads = Callable[[pd.DataFrame, str, str], list[tuple[str, str]]]
 YEAR = 2025.0  # the last of Gundlach et al. 2025
 N_GRID = 41
+CAPTIONS = {
+    "entries": "Entries of {}",
+    "fixed_compute": "Growth per year at a compute that stays, by {}",
+    "multiverse": "The total of {} under every combination of conventions",
+}
 
 
 @dataclass(frozen=True)
@@ -46,7 +51,7 @@ def views(
         fit_of: study -> its joint fit; a KeyError where the store has none: such an account says so.
         save: writes a table of numbers: (table, folder, name) -> files.
     """
-    found = []
+    found: list[AccountView] = []
     for name in [*more, *protocols()]:
         try:
             found.append(_view(account(name, fit_of), level, seed, save, f"account-{len(found)}"))
@@ -74,14 +79,12 @@ def _view(of: Account, level: float, seed: int, save: Downloads, key: str) -> Ac
         worlds = account_tables.multiverse(of, year)
         forecasts = [account_tables.forecast(of, c, year, level=level, seed=seed) for c in (total["compute"], 1e26)]
         against = account_tables.reference_dependence(of, years, level=level, seed=seed) if of.bases else None
+    numbers = {"entries": entries.reset_index(), "fixed_compute": fixed, "multiverse": worlds}
+    texts = {"entries": _entries(entries), "fixed_compute": _fixed(fixed), "multiverse": _worlds(worlds)}
     found = {
-        "entries": table(_entries(entries), f"{key}-entries", f"Entries of {of.name} in {year:g}",
-                         files=save(entries.reset_index(), key, "entries")),
-        "fixed": table(_fixed(fixed), f"{key}-fixed", "Growth per year at a compute that stays",
-                       files=save(fixed, key, "fixed_compute")),
-        "multiverse": table(_worlds(worlds), f"{key}-multiverse", "The total under every combination of conventions",
-                            files=save(worlds, key, "multiverse")),
-    }  # fmt: skip
+        name: table(texts[name], f"{key}-{name}", caption.format(of.name), files=save(numbers[name], key, name))
+        for name, caption in CAPTIONS.items()
+    }
     plots = [
         account_plots.waterfall_plot(steps, year, f"{key}-waterfall"),
         account_plots.compute_plot(curves, f"{key}-compute"),
@@ -109,7 +112,7 @@ def _text(value: dict[str, float]) -> str:
 def _entries(entries: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(
         {
-            "innovation": entries["innovation"],
+            "innovation": [i.replace("->", "→") for i in entries["innovation"]],
             "year": [f"{y:g}" for y in entries["year"]],
             "gain": [gain_text(*r) for r in entries[["gain", "gain_low", "gain_high"]].to_numpy()],
             "share of the logarithm": [f"{100 * s:.1f} %" for s in entries["log_share"]],

@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from algoprogress.analysis.formatting import flop_text, gain_text
+from algoprogress.analysis.formatting import flop_text, gain_text, number
 from algoprogress.analysis.palette import COLOURS, colours
-from algoprogress.analysis.site.plots import COMPUTE, Plot, band, layout, numbers, trace
+from algoprogress.analysis.site.plots import COMPUTE, Plot, band, layout, log_ticks, numbers, trace
 
 TOTAL = "#444444"
 
@@ -20,7 +20,7 @@ def waterfall_plot(steps: pd.DataFrame, year: float, name: str) -> Plot:
     colour = colours(groups) | {"": TOTAL}
     bars: dict[str, Any] = {"type": "bar", "orientation": "h", "y": labels, "base": numbers(steps["start"])}
     bars |= {"x": numbers(steps["end"] - steps["start"]), "marker": {"color": [colour[g] for g in steps["group"]]}}
-    bars |= {"text": [f"{g:.3g}×" for g in steps["gain"]], "textposition": "outside", "cliponaxis": False}
+    bars |= {"text": [f"{number(g)}×" for g in steps["gain"]], "textposition": "outside", "cliponaxis": False}
     bars |= {"hovertext": told, "hovertemplate": "%{hovertext}<extra></extra>", "showlegend": False, "name": "gain"}
     keys = [
         {"type": "bar", "x": [None], "y": [None], "name": g, "marker": {"color": colour[g]}, "hoverinfo": "skip"}
@@ -28,7 +28,8 @@ def waterfall_plot(steps: pd.DataFrame, year: float, name: str) -> Plot:
     ]
     top = float(steps["end"].max())
     axes = layout("gain, cumulative", "")
-    axes["xaxis"] |= {"range": [0, float(np.log10(top * 6))], "ticksuffix": "×"}
+    reach = top**1.18  # room for the number at the end of the longest bar
+    axes["xaxis"] |= {"range": [0, float(np.log10(reach))], "tickangle": 0} | log_ticks(1, reach, "×")
     axes["yaxis"] |= {"autorange": "reversed", "gridcolor": "white"}
     axes |= {"bargap": 0.3}
     return Plot(

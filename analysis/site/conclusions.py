@@ -3,12 +3,14 @@
 import re
 import warnings
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from algoprogress.analysis.answer import answer
+from algoprogress.analysis.bands import gain_bands, law_curves
 from algoprogress.analysis.formatting import flop_text, gain_text, interval_text, number
 from algoprogress.analysis.tables import StudyTables, study_tables
 from algoprogress.analysis.warnings import AnalysisWarning
@@ -24,6 +26,7 @@ class Conclusion:
     runs: pd.DataFrame
     tables: StudyTables | None
     message: str
+    level: float = 0.95
 
     @property
     def name(self) -> str:
@@ -64,6 +67,18 @@ class Conclusion:
         general = [w for w in self.warnings if not any(w in found for found in named.values())]
         return [w for w in self.warnings if w in named.get(arm, []) or w in general]
 
+    @cached_property
+    def bands(self) -> pd.DataFrame:
+        """Gains by law on a grid of compute, as `gain_bands`; made once, for the pages of the study and of its arms."""
+        assert self.tables is not None
+        return gain_bands(self.tables.fit, self.level)
+
+    @cached_property
+    def laws(self) -> pd.DataFrame:
+        """Losses by law, as `law_curves`."""
+        assert self.tables is not None
+        return law_curves(self.tables.fit, self.level)
+
     @property
     def span(self) -> float:
         """Decades of compute in which gains were measured; -1 where there is no gain."""
@@ -79,8 +94,8 @@ def conclude(study: dict[str, Any], runs: pd.DataFrame, level: float, n_resample
         try:
             tables = study_tables(study, runs, level=level, n_resamples=n_resamples, seed=seed)
         except ValueError as error:
-            return Conclusion(study, runs, None, f"Nothing can be concluded yet: {error}")
-    return Conclusion(study, runs, tables, "")
+            return Conclusion(study, runs, None, f"Nothing can be concluded yet: {error}", level)
+    return Conclusion(study, runs, tables, "", level)
 
 
 def summary(found: list[Conclusion]) -> tuple[pd.DataFrame, dict[str, list[str]]]:

@@ -75,9 +75,13 @@ def gain_plot(
                 trace(arm, own["compute"] * nudge, own["ceg"], "markers", arm, marker=marker, error_y=error, text=told)
             )
     one = {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": 1, "y1": 1, "line": {"color": colour[baseline]}}
-    here = {"xref": "paper", "x": 1, "y": 0, "text": f"{baseline} (baseline)", "showarrow": False, "yanchor": "bottom"}
+    here = {"xref": "paper", "x": 0.01, "y": 0, "text": f"{baseline} (baseline)", "showarrow": False}
     axes = layout(COMPUTE, f"gain over {baseline}", y_log=True, y_range=(bottom, top), ticksuffix="×")
-    axes |= {"shapes": [one], "annotations": [here | {"xanchor": "right", "font": {"size": 12, "color": "#444"}}]}
+    axes["xaxis"] |= at_rungs(gains["compute"])
+    axes |= {
+        "shapes": [one],
+        "annotations": [here | {"xanchor": "left", "yanchor": "bottom", "font": {"size": 12, "color": "#444"}}],
+    }
     caption = (
         f"Compute-equivalent gain over {baseline}. Markers: interpolated, with intervals; open triangles are bounds, "
         f"pointing to where the gain lies. Lines and bands: the law with its {100 * level:g} % interval."
@@ -138,6 +142,7 @@ def loss_plot(
     if left_out:
         caption += f" {left_out:,} of the runs are left out of the figure, evenly; all are in the table."
     axes = layout(COMPUTE, LOSS, y_range=y_range)
+    axes["xaxis"] |= at_rungs(front.get("rung", []))
     return Plot(name, caption, "Validation loss against training compute", data, axes, link)
 
 
@@ -211,7 +216,7 @@ def trace(
 ) -> dict[str, Any]:
     shown = "%{text}" if "error_y" in options else "%{y}, %{x} FLOP" + ("<br>%{text}" if text is not None else "")
     hover = f"<b>{html_safe(name)}</b><br>{shown}<extra></extra>"
-    found = {"type": "scatter", "name": html_safe(name), "x": numbers(x), "y": numbers(y), "mode": mode}
+    found: dict[str, Any] = {"type": "scatter", "name": html_safe(name), "x": numbers(x), "y": numbers(y), "mode": mode}
     found |= {"legendgroup": group, "hovertemplate": hover, "showlegend": legend, **options}
     return found | ({"text": [*text]} if text is not None else {})
 
@@ -245,7 +250,7 @@ def layout(
     if y_range is not None:
         up["range"] = [float(v) for v in (np.log10(y_range) if y_log else y_range)]
         if y_log:
-            up |= _ticks(*y_range, ticksuffix)
+            up |= log_ticks(*y_range, ticksuffix)
     font = {"family": "system-ui, 'Segoe UI', Helvetica, Arial, sans-serif", "size": 13, "color": "#222"}
     legend = {"orientation": "h", "yanchor": "bottom", "y": 1.01, "x": 0, "xanchor": "left"}
     found: dict[str, Any] = {"xaxis": across, "yaxis": up, "font": font, "legend": legend, "hovermode": "closest"}
@@ -253,14 +258,27 @@ def layout(
     return found | white | {"dragmode": False, "hoverlabel": {"align": "left"}}
 
 
-def _ticks(low: float, high: float, suffix: str) -> dict[str, Any]:
+def at_rungs(compute: Any) -> dict[str, Any]:
+    """Ticks at the computes that a study trained at, where they are few."""
+    rungs = sorted(set(np.asarray(compute, float).tolist()))
+    if not 1 < len(rungs) <= 8:
+        return {}
+    return {"tickmode": "array", "tickvals": rungs, "ticktext": [flop_text(r) for r in rungs]}
+
+
+def log_ticks(low: float, high: float, suffix: str) -> dict[str, Any]:
     """Ticks of a logarithmic axis, written out: powers of ten over many decades, else 1, 2, 5, or finer."""
     decades = np.log10(high / low)
     steps = (1,) if decades > 2.5 else (1, 2, 5) if decades > 0.7 else (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 7)
     every = max(1, int(np.ceil(decades / 8)))  # of the powers of ten
     powers = range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))) + 1)
     at = [s * 10.0**p for p in powers if p % every == 0 for s in steps if low <= s * 10.0**p <= high]
-    text = [f"{v:g}{suffix}" if 1e-3 < v < 1e5 else f"10<sup>{np.log10(v):.0f}</sup>{suffix}" for v in at]
+    text = [
+        f"{v:g}{suffix}"
+        if (1e-3 < v < 2e4 and decades < 5) or v in (1, 10)
+        else f"10<sup>{np.log10(v):.0f}</sup>{suffix}"
+        for v in at
+    ]
     return {"tickmode": "array", "tickvals": [float(f"{v:g}") for v in at], "ticktext": text, "ticksuffix": ""}
 
 

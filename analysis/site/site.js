@@ -143,6 +143,6 @@ document.querySelectorAll("figure").forEach((f) => { if (f.querySelector(".plot"
 
 // A printed page is as wide as paper, not as the window
 const fit = (width) => document.querySelectorAll(".plot[data-drawn]").forEach((p) => window.Plotly.relayout(p, width ? { width, height: 380 } : { width: null, height: null, autosize: true }));
-window.addEventListener("beforeprint", () => fit(660));
+window.addEventListener("beforeprint", () => fit(680));
 window.addEventListener("afterprint", () => fit(null));
 document.documentElement.dataset.ready = "yes";

@@ -11,7 +11,7 @@ import pandas as pd
 from algoprogress.analysis.formatting import cell_text
 
 # a number, perhaps a bound, with an interval or a remark behind it: "> 1.43", "3.3 [2.2, 6.2] (extrapolated)"
-NUMBER = re.compile(r"[<>]?\s*[-−]?\.?\d[\d,.]*(e-?\d+)?×?( \[[^]]*\])?( \([^)]*\)| at its bound)?")
+NUMBER = re.compile(r"[<>]?\s*[-−]?\.?\d[\d,.]*(e-?\d+)?×?( \[[^]]*\])?( \([^)]*\)| at its bound| %)?")
 FIRST_ROWS = 100  # in the page itself; what is beyond comes as JSON, since a browser lays 10,000 rows out too slowly
 
 

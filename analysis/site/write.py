@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from algoprogress.analysis.bands import gain_bands, law_curves
 from algoprogress.analysis.formatting import flop_text
 from algoprogress.analysis.report import provenance as study_provenance
 from algoprogress.analysis.runs import usable_runs
@@ -100,7 +99,7 @@ def write_site(
     site.assets()
     found = [conclude(s, runs[runs["study"] == s["name"]], level, n_resamples, seed) for s in studies]
     for conclusion in found:
-        _study(site, conclusion, curves, level)
+        _study(site, conclusion, curves)
     _runs(site, runs, records, curves, found)
     fits = {c.name: c.tables.fit for c in found if c.tables is not None}
     shown = views(accounts, fits.__getitem__, level, seed, site.download)
@@ -120,7 +119,7 @@ def _front(site: Site, found: list[Conclusion], runs: pd.DataFrame, level: float
         title="Algorithmic progress",
         question=QUESTION,
         lead=first,
-        plot=_gain_plot(first, level) if first else None,
+        plot=_gain_plot(first) if first else None,
         table=table(shown, "summary", "Each arm at the largest compute at which it was measured", links,
                     site.download(shown, "", "summary")) if len(shown) else None,
         studies=found,
@@ -135,7 +134,7 @@ def _front(site: Site, found: list[Conclusion], runs: pd.DataFrame, level: float
     )  # fmt: skip
 
 
-def _study(site: Site, c: Conclusion, curves: Mapping[str, pd.DataFrame], level: float) -> None:
+def _study(site: Site, c: Conclusion, curves: Mapping[str, pd.DataFrame]) -> None:
     tables = _study_tables(site, c)
     arm_of = {r: a for r, a in zip(c.runs["run_id"], c.runs["arm"], strict=True) if r in curves}
     drawn = [plots.curves_plot(dict(curves), arm_of, c.arms, "runs/")] if arm_of else []
@@ -145,12 +144,11 @@ def _study(site: Site, c: Conclusion, curves: Mapping[str, pd.DataFrame], level:
         title=c.name,
         c=c,
         tables=tables,
-        plots={p.name: p for p in [*_plots(c, c.arms, level), *drawn]},
-        level=level,
+        plots={p.name: p for p in [*_plots(c, c.arms), *drawn]},
         provenance=study_provenance(c.runs) if len(c.runs) else [],
     )
     for arm in c.arms:
-        _arm(site, c, arm, tables, curves, level)
+        _arm(site, c, arm, tables, curves)
 
 
 def _study_tables(site: Site, c: Conclusion) -> dict[str, Table]:
@@ -169,9 +167,7 @@ def _study_tables(site: Site, c: Conclusion) -> dict[str, Table]:
     return found
 
 
-def _arm(
-    site: Site, c: Conclusion, arm: str, tables: dict[str, Table], curves: Mapping[str, pd.DataFrame], level: float
-) -> None:
+def _arm(site: Site, c: Conclusion, arm: str, tables: dict[str, Table], curves: Mapping[str, pd.DataFrame]) -> None:
     own = c.runs[c.runs["arm"] == arm]
     baseline = str(c.study["baseline"])
     arms = [a for a in c.arms if a in (arm, baseline)]
@@ -185,10 +181,9 @@ def _arm(
         arm=arm,
         baseline=baseline,
         tables={name: _only(t, arm) for name, t in tables.items()},
-        plots={p.name: p for p in [*_plots(c, arms, level), *drawn]},
+        plots={p.name: p for p in [*_plots(c, arms), *drawn]},
         warnings=c.warnings_of(arm),
         n_runs=len(own),
-        level=level,
     )
 
 
@@ -236,26 +231,25 @@ def _runs(
         )
 
 
-def _plots(c: Conclusion, arms: list[str], level: float) -> list[plots.Plot]:
+def _plots(c: Conclusion, arms: list[str]) -> list[plots.Plot]:
     if c.tables is None:
         return []
     fit = c.tables.fit
     arms = [a for a in arms if a in fit.arms]
     usable = usable_runs(c.runs[c.runs["arm"].isin(fit.arms)])
-    found = [plots.loss_plot(usable, fit.front, law_curves(fit, level), arms, "runs/", order=c.arms)]
-    gains = _gain_plot(c, level, arms)
+    found = [plots.loss_plot(usable, fit.front, c.laws, arms, "runs/", order=c.arms)]
+    gains = _gain_plot(c, arms)
     return [gains, *found] if gains is not None else found
 
 
-def _gain_plot(c: Conclusion, level: float, arms: list[str] | None = None) -> plots.Plot | None:
+def _gain_plot(c: Conclusion, arms: list[str] | None = None) -> plots.Plot | None:
     if c.tables is None or len(c.tables.fit.arms) < 2:
         return None
     fit, shown = c.tables.fit, set(c.tables.fit.arms if arms is None else arms)
     if not shown - {fit.baseline}:
         return None
     gains = c.tables.gains[(c.tables.gains["method"] == "interpolated") & c.tables.gains["arm"].isin(shown)]
-    bands = gain_bands(fit, level)
-    return plots.gain_plot(gains, bands[bands["arm"].isin(shown)], c.arms, fit.baseline, level)
+    return plots.gain_plot(gains, c.bands[c.bands["arm"].isin(shown)], c.arms, fit.baseline, c.level)
 
 
 def _only(of: Table, arm: str) -> Table:

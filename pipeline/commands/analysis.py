@@ -54,8 +54,23 @@ def figures(study: StoredStudy, store: StoreOption = None, out: OutOption = None
         print("\n".join(path for pair in found.values() for path in pair))
 
 
-def report(study: StoredStudy, store: StoreOption = None, out: OutOption = None, as_json: JsonOption = False) -> None:
-    """Write one self-contained HTML page with all there is to say of a study, and print its answer."""
+def report(
+    study: Annotated[str | None, typer.Argument(help="A study in the store; default: all, as a site.")] = None,
+    store: StoreOption = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder to write to; default: reports/STUDY, or reports/site.")
+    ] = None,
+    account: Annotated[
+        list[str] | None, typer.Option(help="Of the site: also an account of your own, a TOML, Parquet or CSV file.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write one page with all there is to say of a study, or a site of everything in the store; print the answer."""
+    if study is None:
+        _site(store, out or Path("reports") / "site", account or [], as_json)
+        return
+    if account:
+        raise ValueError(f"--account is of the site of all studies: leave out {study}")
     made, runs = _tables(study, store)
     from algoprogress.analysis.report import write_report
 
@@ -73,6 +88,22 @@ def report(study: StoredStudy, store: StoreOption = None, out: OutOption = None,
     for figure in ("gains", "loss"):
         print(f"figure: {(folder / figure).with_suffix('.png').resolve()}")
     print(f"report: {path.resolve()}")
+
+
+def _site(store: str | None, folder: Path, accounts: list[str], as_json: bool) -> None:
+    from algoprogress.analysis.site import write_site
+
+    with _writing(folder):
+        front, found = write_site(open_store(store), folder, accounts)
+    for conclusion in found:
+        for line in conclusion.warnings:
+            note(f"warning: {conclusion.name}: {line}")
+    if as_json:
+        emit({"report": str(front.resolve()), "answers": {c.name: c.answer for c in found}}, True)
+        return
+    for conclusion in found:
+        print(f"{conclusion.name}: {conclusion.answer}\n")
+    print(f"report: {front.resolve()}")
 
 
 def _tables(study: str, store: str | None) -> tuple[StudyTables, pd.DataFrame]:
