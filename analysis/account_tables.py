@@ -119,10 +119,13 @@ def multiverse(account: Account, year: float, compute: float | None = None, n: i
     """
     references = dict.fromkeys([account.reference, "new", "old"])
     own = account.frontier
-    named = {"" if compute is not None else own.name or "its own": own}
+    known = next(
+        (k for k, f in FRONTIERS.items() if (f.compute, f.at, f.growth) == (own.compute, own.at, own.growth)), ""
+    )
+    named = {"" if compute is not None else own.name or known or "its own": own}
     if compute is None:
         others = {k: replace(f, first=own.first, last=own.last) for k, f in FRONTIERS.items()}
-        named |= {k: f for k, f in others.items() if replace(f, name=own.name) != own}
+        named |= {k: f for k, f in others.items() if k not in named}
     rules = dict.fromkeys([account.interaction, "none"])
     rows = []
     for reference, (frontier, at), rule, beyond in product(references, named.items(), rules, ("by the laws", "held")):

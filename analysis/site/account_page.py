@@ -16,11 +16,13 @@ from algoprogress.analysis.joint import JointFit
 from algoprogress.analysis.site import account_plots
 from algoprogress.analysis.site.plots import Plot
 from algoprogress.analysis.site.tables import Table, table
+from algoprogress.analysis.trend import HO2024_MONTHS
 from algoprogress.analysis.warnings import AnalysisWarning
 
 Downloads = Callable[[pd.DataFrame, str, str], list[tuple[str, str]]]
 YEAR = 2025.0  # the last of Gundlach et al. 2025
 N_GRID = 41
+AHEAD = 1e26  # FLOP: about the largest training runs of 2025
 CAPTIONS = {
     "entries": "Entries of {}",
     "fixed_compute": "Growth per year at a compute that stays, by {}",
@@ -77,7 +79,7 @@ def _view(of: Account, level: float, seed: int, save: Downloads, key: str) -> Ac
         curves = account_tables.gains_by_compute(of, grid, level=level, seed=seed)
         fixed = of.fixed_compute_growth([1e16, 1e18, 1e20, 1e22, 1e24], first - 0.5, year, level=level, seed=seed)
         worlds = account_tables.multiverse(of, year)
-        forecasts = [account_tables.forecast(of, c, year, level=level, seed=seed) for c in (total["compute"], 1e26)]
+        ahead = account_tables.forecast(of, AHEAD, year, level=level, seed=seed)
         against = account_tables.reference_dependence(of, years, level=level, seed=seed) if of.bases else None
     numbers = {"entries": entries.reset_index(), "fixed_compute": fixed, "multiverse": worlds}
     texts = {"entries": _entries(entries), "fixed_compute": _fixed(fixed), "multiverse": _worlds(worlds)}
@@ -93,7 +95,7 @@ def _view(of: Account, level: float, seed: int, save: Downloads, key: str) -> Ac
         plots.append(account_plots.bases_plot(against, f"{key}-bases"))
     plots.append(account_plots.multiverse_strip(worlds, [*account_tables.CHOICES], f"{key}-worlds"))
     said = list(dict.fromkeys(str(w.message) for w in caught))
-    sentence = _sentence(total) + " " + account_tables.forecast_text(forecasts[1])
+    sentence = f"{_sentence(total)} {account_tables.forecast_text(ahead)}"
     return AccountView(of.name, of.description, sentence, "", said, found, plots)
 
 
@@ -101,7 +103,8 @@ def _sentence(total: dict[str, Any]) -> str:
     growth, months = total["growth_per_year"], total["doubling_months"]
     return (
         f"By {total['year']:g}, at {flop_text(total['compute'])} FLOP, the gains add up to {_text(total['total'])} "
-        f"times: {_text(growth)} times a year, doubling in {_text(months)} months."
+        f"times: {_text(growth)} times a year, doubling in {_text(months)} months (by published models of 2012 to 2023 "
+        f"in {gain_text(*HO2024_MONTHS)}: Ho et al. 2024)."
     )
 
 
