@@ -122,7 +122,7 @@ class Account:
         Returns:
             DataFrame of `COLUMNS`; gain_low and gain_high are nan where nothing is uncertain.
         """
-        log_c = self.frontier.log_compute(year) if compute is None else float(np.log(compute))
+        log_c = self._log_compute(year, compute)
         entries = self.adopted(year)
         point = self.log_gains(entries, log_c)
         total = point.sum()
@@ -155,7 +155,7 @@ class Account:
         self, year: float, compute: float | None = None, n: int = 4000, level: float = 0.95, seed: int = 0
     ) -> dict[str, Any]:
         """Total gain, groups and their shares of the logarithm, growth per year and doubling time, at a year."""
-        log_c = self.frontier.log_compute(year) if compute is None else float(np.log(compute))
+        log_c = self._log_compute(year, compute)
         entries = self.adopted(year)
         point = self.log_gains(entries, log_c)
         drawn = self.draws(entries, log_c, n, seed) if n else np.empty((0, len(entries)))
@@ -229,7 +229,7 @@ class Account:
         seed: int = 0,
     ) -> pd.DataFrame:
         """The gain over each base algorithm at a year's frontier or at a compute: [base, year, compute, gain, ...]."""
-        log_c = self.frontier.log_compute(year) if compute is None else float(np.log(compute))
+        log_c = self._log_compute(year, compute)
         rows = []
         for base in self.bases if bases is None else bases:
             if base not in self.bases:
@@ -262,6 +262,13 @@ class Account:
             raise ValueError(f"No entry of {self.name} was adopted by {year:g}; the first is of "
                              f"{min(e.year for e in self.entries if e.counted):g}.")  # fmt: skip
         return found
+
+    def _log_compute(self, year: float, compute: float | None) -> float:
+        if compute is None:
+            return self.frontier.log_compute(year)
+        if not 0 < compute < np.inf:
+            raise ValueError(f"The compute that gains are read at is above 0 FLOP, not {compute:g}.")
+        return float(np.log(compute))
 
     def _reference(self, entry: Entry) -> Reference:
         return entry.reference if self.reference == "as published" else self.reference

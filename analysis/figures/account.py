@@ -58,9 +58,9 @@ def fixed_compute_plot(growth: pd.DataFrame, ax: Axes) -> Axes:
     ax.plot(rows["compute"], 100 * rows["growth_per_year"], color=colour, lw=1.8, marker="o", ms=6, mec="white")
     for row in rows.itertuples():
         at = (row.compute, 100 * row.growth_per_year)
-        ax.annotate(f"{at[1]:.0f} %", at, xytext=(0, 7), textcoords="offset points", ha="center", fontsize="small")
+        ax.annotate(f"{at[1]:.0f} %", at, xytext=(-5, 4), textcoords="offset points", ha="right", fontsize="small")
     top = np.nanmax(100 * rows[["growth_per_year", "growth_high"]].to_numpy(float))
     ax.set_ylim(0, 1.12 * top)
-    ax.margins(x=0.08)
+    ax.margins(x=0.12)
     dress(ax, "training compute that stays (FLOP)", "growth of the gain per year (%)")
     return ax

@@ -5,7 +5,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from algoprogress.analysis.figures.style import FAINT, INK, words
+from algoprogress.analysis.figures.style import FAINT, INK, spread, words
 from algoprogress.analysis.palette import COLOURS
 
 HATCHES = ("", "///", "...", "xxx")  # past the colours, and in print without colour
@@ -33,7 +33,7 @@ def shares_plot(shares: pd.DataFrame, ax: Axes) -> Axes:
     assert figure is not None
     gap = SIDE * 9 / 72 / (figure.get_figheight() * 0.8)  # of the axis, at nine points a letter
     shown = [k for k in range(len(keys)) if bands[k, -1] > 1e-4]
-    for k, y in zip(shown, _apart(middles[shown], gap), strict=True):
+    for k, y in zip(shown, spread(middles[shown], gap), strict=True):
         line = {"arrowstyle": "-", "color": FAINT, "lw": 0.7, "shrinkA": 1, "shrinkB": 1}
         ax.annotate(
             f"{words(keys[k])}  {100 * bands[k, -1]:.1f} %",
@@ -58,15 +58,3 @@ def shares_plot(shares: pd.DataFrame, ax: Axes) -> Axes:
     for side in ("left", "bottom"):
         ax.spines[side].set_color(FAINT)
     return ax
-
-
-def _apart(at: np.ndarray, gap: float) -> np.ndarray:
-    """Heights in ascending order, moved as little as keeps a gap between neighbours and all below 1."""
-    y = np.array(at, float)
-    for k in range(1, len(y)):
-        y[k] = max(y[k], y[k - 1] + gap)
-    if len(y):
-        y[-1] = min(y[-1], 1.0)
-    for k in range(len(y) - 2, -1, -1):
-        y[k] = min(y[k], y[k + 1] - gap)
-    return y

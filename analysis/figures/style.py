@@ -152,16 +152,24 @@ def end_labels(ax: Axes, ends: Mapping[str, float], colour: Mapping[str, str], s
     names = sorted(ends, key=lambda name: ends[name])
     at = (transform(np.array([ends[n] for n in names])) - bottom) / (top - bottom)
     gap = 1.35 * size / 72 / (figure.get_figheight() * 0.8)
-    y = np.array(at, float)
-    for k in range(1, len(y)):
-        y[k] = max(y[k], y[k - 1] + gap)
-    over = max(y[-1] - 1.0, 0.0) if len(y) else 0.0
-    for k in range(len(y) - 1, -1, -1):  # push down what went over the top
-        limit = 1.0 if k == len(y) - 1 else y[k + 1] - gap
-        y[k] = min(y[k], limit) if over else y[k]
+    y = spread(at, gap)
     for name, own, moved in zip(names, at, y, strict=True):
         arrow = {"arrowstyle": "-", "color": colour[name], "lw": 0.7, "shrinkA": 0, "shrinkB": 0, "alpha": 0.7}
         ax.annotate(
             name, xy=(1.0, own), xytext=(1.03, moved), xycoords="axes fraction", va="center", fontsize=size,
             color=colour[name], arrowprops=arrow, annotation_clip=False,
         )  # fmt: skip
+
+
+def spread(at: np.ndarray, gap: float) -> np.ndarray:
+    """Heights in ascending order, moved as little as keeps a gap between neighbours, and below 1 where there is room.
+
+    The least squares of the moves: an isotonic regression of the heights less their gaps.
+    """
+    from scipy.optimize import isotonic_regression
+
+    if not len(at):
+        return np.array([])
+    steps = gap * np.arange(len(at))
+    y = isotonic_regression(np.asarray(at, float) - steps).x + steps
+    return np.clip(y, None, 1.0 - gap * np.arange(len(at))[::-1])
