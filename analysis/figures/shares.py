@@ -34,11 +34,11 @@ def shares_plot(shares: pd.DataFrame, ax: Axes) -> Axes:
     gap = SIDE * 9 / 72 / (figure.get_figheight() * 0.8)  # of the axis, at nine points a letter
     shown = [k for k in range(len(keys)) if bands[k, -1] > 1e-4]
     for k, y in zip(shown, spread(middles[shown], gap), strict=True):
-        line = {"arrowstyle": "-", "color": FAINT, "lw": 0.7, "shrinkA": 1, "shrinkB": 1}
+        line = {"arrowstyle": "-", "color": FAINT, "lw": 0.7, "shrinkA": 2, "shrinkB": 1, "relpos": (0, 0.5)}
         ax.annotate(
             f"{words(keys[k])}  {100 * bands[k, -1]:.1f} %",
             xy=(1.0, middles[k]),
-            xytext=(1.045, y),
+            xytext=(1.055, y),
             xycoords=("axes fraction", "data"),
             textcoords=("axes fraction", "data"),
             va="center",

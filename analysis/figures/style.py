@@ -154,9 +154,10 @@ def end_labels(ax: Axes, ends: Mapping[str, float], colour: Mapping[str, str], s
     gap = 1.35 * size / 72 / (figure.get_figheight() * 0.8)
     y = spread(at, gap)
     for name, own, moved in zip(names, at, y, strict=True):
-        arrow = {"arrowstyle": "-", "color": colour[name], "lw": 0.7, "shrinkA": 0, "shrinkB": 0, "alpha": 0.7}
+        arrow = {"arrowstyle": "-", "color": colour[name], "lw": 0.7, "shrinkA": 2, "shrinkB": 0, "alpha": 0.7}
+        arrow |= {"relpos": (0, 0.5)}
         ax.annotate(
-            name, xy=(1.0, own), xytext=(1.03, moved), xycoords="axes fraction", va="center", fontsize=size,
+            name, xy=(1.0, own), xytext=(1.045, moved), xycoords="axes fraction", va="center", fontsize=size,
             color=colour[name], arrowprops=arrow, annotation_clip=False,
         )  # fmt: skip
 
