@@ -16,6 +16,7 @@ DASHES = {"-": "solid", "--": "dash", "-.": "dashdot", ":": "dot"}
 MOST_POINTS = 3000  # of a scatter: more take seconds to lay out, and lie on one another
 MOST_LINES = 120  # of training curves, for the same reason
 LINE_POINTS = 160  # of one training curve in a page: more than there are pixels to tell apart
+MOST_BANDS = 6  # as many as there are colours: more hide one another
 DIGITS = 5  # of a number in a page; the files beside it have all
 
 
@@ -45,14 +46,17 @@ def gain_plot(
     ends = pd.concat([t[c] for t in (gains, bands) for c in ("ceg_low", "ceg_high")])
     ends = ends[np.isfinite(ends) & (ends > values.min() / 3) & (ends < values.max() * 3)]
     bottom, top = min([*values, *ends]) / 1.25, max([*values, *ends]) * 1.25
+    shown = [a for a in arms if a != baseline and a in {*gains["arm"], *bands["arm"]}]
+    aside = _aside(gains["compute"], len(shown))
     data: list[dict[str, Any]] = []
     for k, arm in enumerate(arms):
-        if arm == baseline:
+        if arm not in shown:
             continue
         own, law = gains[(gains["arm"] == arm) & gains["ceg"].notna()], bands[bands["arm"] == arm].dropna(subset="ceg")
         if len(law):
             low, high = law["ceg_low"].clip(lower=bottom / 10), law["ceg_high"].clip(upper=top * 10)
-            data += band(law["compute"], low.fillna(law["ceg"]), high.fillna(law["ceg"]), colour[arm], arm)
+            if len(shown) <= MOST_BANDS:
+                data += band(law["compute"], low.fillna(law["ceg"]), high.fillna(law["ceg"]), colour[arm], arm)
             told = [gain_text(*row) for row in law[["ceg", "ceg_low", "ceg_high"]].to_numpy(float)]
             line = {"color": colour[arm], "width": 2, "dash": DASHES[style[arm]]}
             data.append(
@@ -62,7 +66,7 @@ def gain_plot(
         if len(own):
             rows = own[["ceg", "ceg_low", "ceg_high", "censored", "compute"]].itertuples(index=False)
             told = [f"{gain_text(*row)}<br>{flop_text(c)} FLOP" for *row, c in rows]
-            nudge = 1.05 ** (k - (len(arms) - 1) / 2)  # arms side by side at a rung
+            nudge = aside ** (shown.index(arm) - (len(shown) - 1) / 2)  # arms side by side at a rung
             bound = own["censored"] != ""
             up, down = (own["ceg_high"] - own["ceg"]).to_numpy(float), (own["ceg"] - own["ceg_low"]).to_numpy(float)
             up = np.where(np.isinf(up), top * 10, up)
@@ -75,16 +79,19 @@ def gain_plot(
                 trace(arm, own["compute"] * nudge, own["ceg"], "markers", arm, marker=marker, error_y=error, text=told)
             )
     one = {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": 1, "y1": 1, "line": {"color": colour[baseline]}}
-    here = {"xref": "paper", "x": 0.01, "y": 0, "text": f"{baseline} (baseline)", "showarrow": False}
+    label = {"name": html_safe(f"{baseline} (baseline)"), "hoverinfo": "skip", "mode": "lines"}
+    data.insert(0, label | {"type": "scatter", "x": [None], "y": [None], "line": {"color": colour[baseline]}})
     axes = layout(COMPUTE, f"gain over {baseline}", y_log=True, y_range=(bottom, top), ticksuffix="×")
     axes["xaxis"] |= at_rungs(gains["compute"])
-    axes |= {
-        "shapes": [one],
-        "annotations": [here | {"xanchor": "left", "yanchor": "bottom", "font": {"size": 12, "color": "#444"}}],
-    }
+    axes |= {"shapes": [one]}
     caption = (
         f"Compute-equivalent gain over {baseline}. Markers: interpolated, with intervals; open triangles are bounds, "
-        f"pointing to where the gain lies. Lines and bands: the law with its {100 * level:g} % interval."
+        f"pointing to where the gain lies. Lines{' and bands' * (len(shown) <= MOST_BANDS)}: the law"
+        + (
+            f" with its {100 * level:g} % interval."
+            if len(shown) <= MOST_BANDS
+            else "; its intervals are in the table."
+        )
     )
     return Plot(name, caption, f"Compute-equivalent gain over {baseline} against training compute", data, axes)
 
@@ -256,6 +263,13 @@ def layout(
     found: dict[str, Any] = {"xaxis": across, "yaxis": up, "font": font, "legend": legend, "hovermode": "closest"}
     white = {"plot_bgcolor": "white", "paper_bgcolor": "white", "margin": {"l": 60, "r": 16, "t": 16, "b": 50}}
     return found | white | {"dragmode": False, "hoverlabel": {"align": "left"}}
+
+
+def _aside(compute: pd.Series, n_arms: int) -> float:
+    """The factor between arms at one rung: together they take at most a half of the way to the next."""
+    rungs = np.unique(compute.to_numpy(float))
+    room = np.min(rungs[1:] / rungs[:-1]) if len(rungs) > 1 else 3.0
+    return float(min(1.05, room ** (0.5 / max(n_arms, 1))))
 
 
 def at_rungs(compute: Any) -> dict[str, Any]:

@@ -253,14 +253,15 @@ def _gain_plot(c: Conclusion, arms: list[str] | None = None) -> plots.Plot | Non
 
 
 def _only(of: Table, arm: str) -> Table:
-    """The rows of an arm, where a table has a column of arms; its files hold all arms."""
+    """The rows of an arm without their column of arms, where a table has one; its files hold all arms."""
     names = [name for name, _ in of.columns]
     if "arm" not in names:
         return of
     at = names.index("arm")
     keep = [r for r, row in enumerate(of.rows) if row[at] == arm]
-    links = {k: [v[r] for r in keep] for k, v in of.links.items() if k != at}
-    return Table(of.name, of.caption, of.columns, [of.rows[r] for r in keep], links, of.files)
+    links = {k - (k > at): [v[r] for r in keep] for k, v in of.links.items() if k != at}
+    rows = [[*of.rows[r][:at], *of.rows[r][at + 1 :]] for r in keep]
+    return Table(of.name, of.caption, [*of.columns[:at], *of.columns[at + 1 :]], rows, links, of.files)
 
 
 def _by_run(curves: pd.DataFrame) -> dict[str, pd.DataFrame]:
