@@ -12,6 +12,8 @@ import pytest
 
 from algoprogress.pipeline.cli import app
 
+pytestmark = pytest.mark.alone
+
 
 @pytest.fixture
 def study_file(tiny_study, text_file):
