@@ -116,7 +116,7 @@ def gains_of(
     reference: Reference = "new",
     level: float = 0.95,
 ) -> pd.DataFrame:
-    """`compute_equivalent_gain` from frontiers and laws that are already fitted; without rows for a lone baseline."""
+    """`compute_equivalent_gain` from frontiers and laws already fitted; without rows where there is but a baseline."""
     check_question(at_compute, at_loss, method, reference, level)
     at = "compute" if at_loss is None else "loss"
     asked = at_loss if at == "loss" else fit.rungs if at_compute is None else at_compute
