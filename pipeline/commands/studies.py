@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -138,19 +140,20 @@ def submit(
                 f"{found.name} needs about {hours:.3g} hours here, more than --max-hours {max_hours:g}: "
                 "raise the cap, take more slots, or take a smaller study"
             )
-    summary = submitting.submit(
-        found,
-        there,
-        lambda: executors.make(executor, slots=slots, address=address, gpus_per_run=gpus_per_run),
-        progress(found.name),
-        time_limit=time_limit,
-        retry_failed=retry_failed,
-        fail_fast=fail_fast,
-        limit=limit,
-        device=device,
-        ensembles=ensembles,
-        compile_for=(slots or os.cpu_count() or 1) if compile_ else 0,
-    )
+    with contextlib.redirect_stdout(sys.stderr):  # Ray prints there what befalls its nodes; ours is for the answer
+        summary = submitting.submit(
+            found,
+            there,
+            lambda: executors.make(executor, slots=slots, address=address, gpus_per_run=gpus_per_run),
+            progress(found.name),
+            time_limit=time_limit,
+            retry_failed=retry_failed,
+            fail_fast=fail_fast,
+            limit=limit,
+            device=device,
+            ensembles=ensembles,
+            compile_for=(slots or os.cpu_count() or 1) if compile_ else 0,
+        )
     failed = [{"run_id": run_id, "message": message} for run_id, message in summary.failed.items()]
     facts = {
         "study": found.name,
