@@ -90,8 +90,10 @@ def work(task: dict[str, Any], on_progress: OnProgress | None = None) -> dict[st
     return work_alone(Task(**task), on_progress).plain()
 
 
-def work_alone(task: Task, on_progress: OnProgress | None = None) -> Outcome:
-    """One run by itself."""
+def work_alone(
+    task: Task, on_progress: OnProgress | None = None, train: Callable[[Task, OnProgress], Run] | None = None
+) -> Outcome:
+    """One run by itself; `train` stands in for a training where what is around it is measured."""
     store = Store(task.store)
     try:
         claim = take(task, store)
@@ -108,7 +110,7 @@ def work_alone(task: Task, on_progress: OnProgress | None = None) -> Outcome:
 
     try:
         with beating([claim]):
-            return publish(task, store, claim, _train(task, beat))
+            return publish(task, store, claim, (train or _train)(task, beat))
     except TakenOver:
         return Outcome(task.run_id, "elsewhere")
     except StoreError as error:

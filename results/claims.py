@@ -85,7 +85,7 @@ def take(folder: Folder, run_id: str, about: Mapping[str, Any], over: int = 0) -
         return None
     generation = 1 if newest is None else newest.generation + 1
     claim = Claim(folder, run_id, generation, about)
-    if not folder.create(claim.path, claim.encode()):
+    if not folder.create(claim.path, claim.encode(), durable=False):  # a power cut ends its holder too
         return None
     if newest is not None:
         folder.remove(path(run_id, newest.generation))
@@ -143,7 +143,7 @@ class Claim:
             mine = json.loads(self.folder.read(self.path)).get("nonce") == self._nonce
         except FileNotFoundError:  # the store was emptied, or somebody took over, ended and left
             mine = not self.folder.exists(f"runs/{self.run_id}.parquet") and self.folder.create(
-                self.path, self.encode()
+                self.path, self.encode(), durable=False
             )
         except ValueError:
             mine = True  # a torn file: the next heartbeat mends it

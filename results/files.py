@@ -35,7 +35,8 @@ class Folder(Protocol):
     beat_seconds: float  # between two heartbeats of a claim
     silent_seconds: float  # after that long without one, another process may take the run over
 
-    def create(self, name: str, data: bytes) -> bool: ...  # first wins; False when the file was already there
+    # first wins; False when the file was already there. What is not durable may be gone after a power cut.
+    def create(self, name: str, data: bytes, durable: bool = True) -> bool: ...
     def replace(self, name: str, data: bytes, durable: bool = True) -> None: ...
     def read(self, name: str) -> bytes: ...  # FileNotFoundError if there is none
     def exists(self, name: str) -> bool: ...
@@ -134,19 +135,20 @@ class LocalFolder:
         finally:
             os.close(descriptor)
 
-    def create(self, name: str, data: bytes) -> bool:
+    def create(self, name: str, data: bytes, durable: bool = True) -> bool:
         path = self.path / name
         with _explained("write", path):
             if path.exists():
                 return False
-            with self._staged(path, data, durable=True) as staged:
+            with self._staged(path, data, durable) as staged:
                 try:
                     self._link(staged, path)
                 except FileExistsError:
                     # On NFS the answer to a link that succeeded can be lost; its repetition then finds the file there.
                     if os.stat(staged).st_nlink == 1:
                         return False
-            self._sync_names(path.parent)
+            if durable:
+                self._sync_names(path.parent)
         return True
 
     def replace(self, name: str, data: bytes, durable: bool = True) -> None:

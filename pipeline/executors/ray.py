@@ -55,13 +55,20 @@ class RayExecutor:
         slots: runs at once; by default all cores of a local cluster, and all that fit on a running one.
         address: "local" for an own cluster on this machine, else a running cluster's address or "auto".
         gpus_per_run: share of a GPU that a run reserves.
+        work: what a worker does with a task.
 
     Raises:
         NoCluster: no cluster can be used at the address.
         NotEnoughResources: no node has what one run asks for.
     """
 
-    def __init__(self, slots: int | None = None, address: str = "local", gpus_per_run: float = 0.0) -> None:
+    def __init__(
+        self,
+        slots: int | None = None,
+        address: str = "local",
+        gpus_per_run: float = 0.0,
+        work: Callable[[dict[str, Any]], dict[str, Any]] = work_under_raylet,
+    ) -> None:
         os.environ.update(ENVIRONMENT)
         options: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
         self._local: LocalCluster | None = None
@@ -108,7 +115,7 @@ class RayExecutor:
                 "--gpus-per-run out, ask for less, or start a larger cluster"
             )
         # max_calls=0: a worker is kept for the next run, so torch is imported once per core, also on GPUs
-        self._remote = ray.remote(num_cpus=CPUS, num_gpus=gpus_per_run, max_retries=0, max_calls=0)(work_under_raylet)
+        self._remote = ray.remote(num_cpus=CPUS, num_gpus=gpus_per_run, max_retries=0, max_calls=0)(work)
 
     def _init(self, options: dict[str, Any]) -> None:
         for attempt in range(STARTS):
