@@ -34,8 +34,7 @@ class Status:
         whole study; None where unknown).
         """
         stored = [self.store.study(name) for name in ([study] if study is not None else self.store.studies())]
-        there = self.store.run_ids()
-        self._learn(there & {run_id for found in stored for run_id in study_run_ids(found)})
+        self._learn({run_id for found in stored for run_id in study_run_ids(found)})
         active = {str(row["run_id"]): row for row in self.store.active().to_dict("records")}
         failures: dict[str, float] = {}
         for failure in self.store.failures().to_dict("records"):
@@ -56,8 +55,9 @@ class Status:
     def _learn(self, run_ids: set[str]) -> None:
         new = run_ids - self._runs.keys()
         if new:
-            for run_id, r in self.store.records(new).items():
-                self._runs[run_id] = _Run(r["status"], r["compute"] or 0.0, r["wall_seconds"] or 0.0)
+            table = self.store.outcomes(new).fillna({"compute": 0.0, "wall_seconds": 0.0})
+            columns = (table[name].tolist() for name in ("run_id", "status", "compute", "wall_seconds"))
+            self._runs.update((run_id, _Run(*facts)) for run_id, *facts in zip(*columns, strict=True))
 
     def _count(self, ids: list[str], active: dict[str, dict[Any, Any]], failures: dict[str, float]) -> dict[str, Any]:
         kept = [self._runs[run_id] for run_id in ids if run_id in self._runs]

@@ -175,21 +175,24 @@ class LocalFolder:
         with _explained("read", path):
             try:
                 with os.scandir(path) as found:
-                    return sorted((e for e in found if not e.name.startswith(".")), key=lambda e: e.name)
+                    return [entry for entry in found if entry.name[0] != "."]
             except FileNotFoundError:
                 return []
 
     def entries(self, folder: str) -> list[Entry]:
         found = []
         for entry in self._scan(folder):
-            with contextlib.suppress(FileNotFoundError):  # removed since the listing
+            try:
                 if entry.is_file():
                     status = entry.stat()
                     found.append(Entry(entry.name, status.st_size, str(status.st_mtime_ns)))
+            except FileNotFoundError:  # removed since the listing
+                continue
+        found.sort()
         return found
 
     def folders(self, folder: str) -> list[str]:
-        return [entry.name for entry in self._scan(folder) if entry.is_dir()]
+        return sorted(entry.name for entry in self._scan(folder) if entry.is_dir())
 
     def move(self, name: str, to: str) -> None:
         path = self.path / to
