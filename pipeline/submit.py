@@ -10,7 +10,7 @@ import contextlib
 import math
 import time
 import warnings
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -94,7 +94,8 @@ class _Loop:
         self.losses: dict[str, float] = {}
         self.specs: dict[str, RunSpec] = {}  # of the study, longest first
         self.arms: dict[str, str] = {}  # run_id -> the first arm that it is in
-        self.todo: dict[str, int] = {}  # run_id -> the generation of a silent claim that it takes over, or 0
+        # run_id -> the generation of a silent claim that it takes over, or 0; a dict would be slow at its front
+        self.todo: OrderedDict[str, int] = OrderedDict()
         self.compiled: set[str] = set()  # runs whose shape repays torch.compile
         self.running: dict[str, Task] = {}
         self.elsewhere: set[str] = set()  # claimed by other submits
@@ -124,7 +125,7 @@ class _Loop:
         self.specs = {run_id: specs[run_id] for run_id in sorted(specs, key=lambda run_id: -cost[run_id])}
         self.arms = {entry.spec.run_id: arm for arm, entry in reversed(list(self.study.entries()))}
         known = self.losses.keys() | self.running.keys() | self.elsewhere | self.summary.failed.keys()
-        todo, self.todo = self.todo, {}
+        todo, self.todo = self.todo, OrderedDict()
         for run_id in self.specs:
             if run_id in known:
                 continue
@@ -168,8 +169,8 @@ class _Loop:
                 preflight.check_nodes(self.executor, self.store, self.driver)
             if len(self.running) >= per_slot * self.executor.slots:
                 return
-            run_id = next(iter(self.todo))
-            task = self.task(run_id, self.todo.pop(run_id))
+            run_id, over = self.todo.popitem(last=False)
+            task = self.task(run_id, over)
             self.begun.add(run_id)
             self.running[run_id] = task
             self.executor.start(task)
@@ -259,7 +260,8 @@ class _Loop:
             parts = f", each batch in {decided.micro_batches} parts" if outcome.status == "oom" else ""
             self.progress.say(f"{run_id} ({task.arm}): {outcome.message}; trying again{parts}")
             if run_id not in self.elsewhere:
-                self.todo = {run_id: 0, **self.todo}  # begun before, so it is among the longest
+                self.todo[run_id] = 0
+                self.todo.move_to_end(run_id, last=False)  # begun before, so it is among the longest
         else:
             self.elsewhere.discard(run_id)
             self.summary.failed[run_id] = outcome.message
