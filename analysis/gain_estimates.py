@@ -39,6 +39,10 @@ def interpolated(fit: JointFit, lines: Lines, arm: str, target: float, at: str, 
             span = f"{flop_text(np.exp(of.first))} to {flop_text(np.exp(of.last))}"
             note = f"outside the measured compute of {whose} ({span} FLOP)"
             return {**row, "compute": target, "loss": np.nan, "ceg": np.nan, "note": note}, None, None
+    if flat := [a for a, line in ((arm, own), (fit.baseline, base)) if line.flat]:
+        note = f"the losses of {' and '.join(flat)} do not fall with compute: any compute reaches them"
+        nothing = {"compute": target if at == "compute" else np.nan, "loss": np.nan, "ceg": np.nan}
+        return {**row, **nothing, "note": note}, None, None
     log_compute, loss, log_ceg, bound, flag = _gain_between(base, own, target, at, reference)
     censored = str(flag)
     value = float(bound if censored else log_ceg)
@@ -49,6 +53,7 @@ def interpolated(fit: JointFit, lines: Lines, arm: str, target: float, at: str, 
         "censored": censored,
     }
     if np.isnan(value):
+        row["compute"] = target if at == "compute" else np.nan
         return {**row, "note": f"neither {arm} nor {fit.baseline} was measured near this loss"}, None, None
     row["note"] = "; ".join(filter(None, [_censored_note(fit.baseline, censored), fit.interval_note]))
     if fit.resamples is None:

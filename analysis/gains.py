@@ -119,6 +119,8 @@ def gains_of(
     check_question(at_compute, at_loss, method, reference, level)
     at = "compute" if at_loss is None else "loss"
     asked = at_loss if at == "loss" else fit.rungs if at_compute is None else at_compute
+    if set(fit.arms) <= {fit.baseline}:
+        raise ValueError(f"There is no arm but the baseline {fit.baseline!r}: a gain is that of one arm over another.")
     targets = np.atleast_1d(np.asarray(asked, float))
     if targets.ndim != 1 or not (np.isfinite(targets) & (targets > 0)).all():
         raise ValueError(f"at_{at} must be positive numbers, not {asked}.")

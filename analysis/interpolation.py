@@ -36,6 +36,11 @@ class Interpolant:
     def last(self) -> np.ndarray:
         return self.log_c[..., -1]
 
+    @property
+    def flat(self) -> bool:
+        """Whether several computes were measured and all have one loss."""
+        return self.loss.shape[-1] > 1 and bool(np.all(self.loss[..., 0] == self.loss[..., -1]))
+
     def inside(self, log_c: float) -> np.ndarray:
         """Whether a compute was measured, give or take `MARGIN`."""
         return (self.first - MARGIN <= log_c) & (log_c <= self.last + MARGIN)

@@ -55,8 +55,10 @@ def intervals(law: "Law", method: str, cluster: str | None, level: float, n: int
         raise ValueError(f"method is one of {', '.join(METHODS)}, not {method!r}.")
     if (method == "cluster" and cluster is None) or (method in ("pairs", "profile") and cluster is not None):
         raise ValueError("Name a column with cluster= for method='cluster', and not for pairs or profile.")
-    if not 0 < level < 1 or n < 2:
-        raise ValueError(f"level lies between 0 and 1 and n is 2 or more, not {level} and {n}.")
+    if not 0 < level < 1:
+        raise ValueError(f"level is a share between 0 and 1, such as 0.95; not {level:g}.")
+    if n < 2:
+        raise ValueError(f"Intervals need 2 resamples or more, not {n}.")
     groups = None if cluster is None else _numbered(law, cluster, method)
     if method in ("pairs", "cluster"):
         table = _percentiles(law, groups, level, n, seed)

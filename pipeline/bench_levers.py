@@ -25,6 +25,7 @@ OPERATIONS = {
     "gpt2": ("linear", "attention", "norm", "gelu", "cross_entropy"),
     "lstm": ("linear", "lstm", "cross_entropy"),
 }
+COMPILED = Case("modern", 2, 64, 257, 4096, {})
 MALLOC = Case("modern", 2, 64, 2048, 8192, {})  # its logits are of 64 MiB
 
 
@@ -103,6 +104,7 @@ def rows() -> list[dict[str, Any]]:
         }
         table += [_row(f"{case}: {lever}", *_in_turn(a, b)) for lever, (a, b) in pairs.items()]
     table.append(_malloc())
+    table += _compiled()
     if found is None:
         for row in table:
             row["case"] += f" ({why})"
@@ -148,6 +150,33 @@ def _malloc() -> dict[str, Any]:
             )
             kept.append(float(done.stdout.split()[-1]))
     return _row(f"{MALLOC}: freed memory stays in the process, in large pages", times["1"], times["0"])
+
+
+def _compiled() -> list[dict[str, Any]]:
+    """torch.compile beside torch's own ways and beside the compiled kernels, and what its first step costs, seconds."""
+    import torch
+
+    from algoprogress.ablations import ops
+    from algoprogress.pipeline.kernels import kernels
+    from algoprogress.pipeline.trainer import compile_model
+
+    step, plain = Step(COMPILED), Step(COMPILED)
+    step.model = compile_model(step.model, torch.device("cpu"))
+    compiled, by_torch = step.within(ops.Ways()), plain.within(ops.Ways())
+    begun = time.perf_counter()
+    compiled()
+    first = time.perf_counter() - begun
+    rows = [_row(f"{COMPILED}: torch.compile instead of torch's own ways", *_in_turn(compiled, by_torch))]
+    if (found := kernels()[0]) is not None:
+        rows.append(
+            _row(
+                f"{COMPILED}: torch.compile instead of the compiled kernels",
+                *_in_turn(compiled, plain.within(ops.Ways(kernels=found))),
+            )
+        )
+    cost = {"ours": first, "peer": rows[0]["peer"] / 1e3, "ratio": rows[0]["peer"] / 1e3 / first, "unit": "wall s"}
+    cost |= {"ratio_low": None, "ratio_high": None}
+    return [*rows, rows[0] | cost | {"case": f"{COMPILED}: the first step of torch.compile, which compiles"}]
 
 
 def main(prepared: str) -> None:

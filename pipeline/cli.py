@@ -68,7 +68,8 @@ def main() -> None:
             raise KeyboardInterrupt
         sys.exit(code)
     except KeyboardInterrupt:
-        stop("interrupted; every finished run is kept, and the same command goes on from there", INTERRUPTED)
+        kept = "; every finished run is kept, and the same command goes on from there" * (sys.argv[1:2] == ["submit"])
+        stop(f"interrupted{kept}", INTERRUPTED)
     except BrokenPipeError:
         sys.stdout = None  # the reader has gone: nothing is left to flush
         sys.exit(DONE)

@@ -82,6 +82,8 @@ def emit(data: Any, as_json: bool) -> None:
 
 
 def text(value: Any) -> str:
+    if isinstance(value, float) and math.isinf(value):  # the open end of an interval
+        return "∞" if value > 0 else "-∞"
     value = plain(value)
     if value is None:
         return "-"

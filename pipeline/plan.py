@@ -33,8 +33,8 @@ WARM_STEPS, TIMED_STEPS = 2, 5
 # within this share of what its runs took (`algoprogress plan demo` against the runs' wall_seconds).
 SPREAD = 0.25
 
-# Of torch.compile on two CPU cores, as timed once: how much faster a step is than in torch's ways, and what the first
-# step of a shape costs a worker, seconds. The compiled kernels are faster than it is, so there it never pays.
+# Of torch.compile on a CPU, as `algoprogress bench levers` measures them: how much faster a step is than in torch's
+# ways, and what the first step of a shape costs a worker, seconds. The compiled kernels are faster yet.
 COMPILE_GAIN, COMPILE_SECONDS = 1.13, 20.0
 
 

@@ -1,7 +1,8 @@
 """A linear layer whose weight is R W0 P: W0 fixed, R and P orthogonal and trained.
 
-The product is formed on the weight and not on the input: with more tokens in a batch than the weight has rows that is
-the shorter way. R and P act on blocks of b shuffled coordinates; W0 is kept shuffled, so that a step need not do it.
+The factors are applied to the weight, m n (b_R + b_P) products, or one after the other to the T inputs of a batch,
+T (n b_P + m b_R) products: whichever is the shorter way, so to the weight in all but small batches. R and P act on
+blocks of b shuffled coordinates; W0 is kept shuffled, so that a step need not do it.
 
 Shapes: K weights stacked in one layer (query, key and value), m outputs of each, n inputs, N blocks of b coordinates,
 c = b (b - 1) / 2 entries of Q.
@@ -9,7 +10,7 @@ c = b (b - 1) / 2 entries of Q.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -72,6 +73,7 @@ class POETLinear(nn.Module):
         self.order = order
         self.bias = bias
         self.warned = False  # of a large Q, once for a model
+        self.product: Literal["weight", "input"] | None = None  # None: by size
         self.Q_R = nn.Parameter(W.new_zeros(self.K * self.N_R, self.b_R * (self.b_R - 1) // 2))
         self.Q_P = nn.Parameter(W.new_zeros(self.K * self.N_P, self.b_P * (self.b_P - 1) // 2))
         self.register_buffer("above_R", above_diagonal(self.b_R), persistent=False)
@@ -125,10 +127,32 @@ class POETLinear(nn.Module):
     def _unshuffle(self, W_Kdw: Tensor, unshuffle: Tensor, shuffle: Tensor) -> Tensor:
         return _Reorder.apply(W_Kdw.flatten(0, 1), unshuffle, shuffle).unflatten(0, (self.K, -1))
 
+    def shorter(self, tokens: int) -> Literal["weight", "input"]:
+        """To which of the two the factors are applied for a batch of so many inputs."""
+        on_input = tokens * (self.n * self.b_P + self.m * self.b_R)
+        return "input" if on_input < self.m * self.n * (self.b_R + self.b_P) else "weight"
+
     def forward(self, x: Tensor) -> Tensor:
-        with torch.autocast(x.device.type, enabled=False):  # in bfloat16 R would be orthogonal to 3e-3 only
+        product, device = self.product or self.shorter(x.numel() // self.n), x.device.type
+        lowered = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
+        with torch.autocast(device, enabled=False):  # in bfloat16 R would be orthogonal to 3e-3 only
+            if product == "input":
+                y = self._through(x.flatten(0, -2).to(self.W0_Knm.dtype))
+                y = y if self.bias is None else y + self.bias
+                return y.view(*x.shape[:-1], y.shape[1]).to(lowered or y.dtype)
             W = self.weights().flatten(0, 1)
         return F.linear(x, W, self.bias)
+
+    def _through(self, x_Tn: Tensor) -> Tensor:
+        """x (R W0 P)^T of all stacked weights side by side, (T, K m), without forming the product."""
+        G_R, G_P = self.rotations()
+        parts = []
+        for k in range(self.K):
+            into = self.shuffle_P.view(self.K, -1)[k] - k * self.n
+            out = self.unshuffle_R.view(self.K, -1)[k] - k * self.m
+            turned = _rotate(G_P[None, k], x_Tn[:, into].mT[None])[0].mT
+            parts.append(_rotate(G_R[None, k], (turned @ self.W0_Knm[k]).mT[None])[0].mT[:, out])
+        return torch.cat(parts, dim=1)
 
     @torch.no_grad()
     def R(self) -> Tensor:

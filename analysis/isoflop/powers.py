@@ -36,7 +36,7 @@ class Power:
         return slope, mean_y - slope * mean_x
 
 
-def power(x: np.ndarray, y: np.ndarray, sd: np.ndarray) -> Power:
+def power(x: np.ndarray, y: np.ndarray, sd: np.ndarray, scatter: bool = True) -> Power:
     """min sum w (y - c - a x)², w = 1 / (sd² + tau²).
 
     tau² is the moment estimate of what the points scatter beyond their errors (DerSimonian and Laird 1986, with a
@@ -45,11 +45,12 @@ def power(x: np.ndarray, y: np.ndarray, sd: np.ndarray) -> Power:
     Args:
         x, y: logarithms, (n,), n >= 2.
         sd: standard errors of y; zero or nan where they are not known, and then all weights are equal.
+        scatter: False takes tau for zero.
     """
     known = bool((np.isfinite(sd) & (sd > 0)).all())
     variance = sd**2 if known else np.ones_like(y)
     X = np.stack([np.ones_like(x), x - x.mean()], 1)
-    tau2 = _excess(X, y, 1 / variance) if known and len(x) > 2 else 0.0
+    tau2 = _excess(X, y, 1 / variance) if known and scatter and len(x) > 2 else 0.0
     w = 1 / (variance + tau2)
     information = np.linalg.inv((X.T * w) @ X)
     c = information @ (X.T * w) @ y

@@ -25,8 +25,28 @@ FigureOption = Annotated[
 ]
 
 
+SEPARATORS = {".csv": ",", ".csv.gz": ",", ".tsv": "\t", ".tsv.gz": "\t"}
+PARQUET = (".parquet", ".pq")
+
+
 def is_file(target: str) -> bool:
-    return Path(target).suffix in (".csv", ".parquet")
+    """Is it the name of a file of runs?  A study's name has no suffix of a table."""
+    return target.lower().endswith((*SEPARATORS, *PARQUET))
+
+
+def _table(path: Path) -> pd.DataFrame:
+    """What a file holds; an OSError or a ValueError that names the file where it can not be read."""
+    import pandas as pd
+
+    if not path.exists():
+        raise ValueError(f"there is no file {path}: give a CSV or Parquet file, or the name of a study")
+    try:
+        if path.name.lower().endswith(PARQUET):
+            return pd.read_parquet(path)
+        separator = next(mark for suffix, mark in SEPARATORS.items() if path.name.lower().endswith(suffix))
+        return pd.read_csv(path, sep=separator)
+    except (ValueError, UnicodeError, OSError) as error:
+        raise ValueError(f"{path} can not be read as a table: {error}") from None
 
 
 def renamed(n_col: str | None, d_col: str | None, c_col: str | None, loss_col: str | None) -> dict[str, str]:
@@ -42,17 +62,12 @@ def read_runs(
 
     In a file `flops` stands for compute; where one of compute, n_params, tokens is missing it is had from C = 6 N D.
     """
-    path = Path(target)
     if is_file(target):
-        if not path.exists():
-            raise ValueError(f"there is no file {target}: give a CSV or Parquet file, or the name of a study")
-        import pandas as pd
-
-        runs = pd.read_csv(path) if path.suffix == ".csv" else pd.read_parquet(path)
+        runs = _table(Path(target))
         named = [*(arm.split(",") if arm else []), *(columns or {}).values()]
         if unknown := [c for c in named if c not in runs.columns]:
             raise ValueError(f"no column {', '.join(unknown)}; there are: {', '.join(map(str, runs.columns))}")
-        of_arm = runs[arm.split(",")].astype(str).agg(",".join, axis=1) if arm else runs.get("arm", path.stem)
+        of_arm = _names(runs, arm.split(",")) if arm else runs.get("arm", Path(target).stem)
         runs = runs.assign(**{ours: runs[theirs] for ours, theirs in (columns or {}).items()})
         runs = runs.assign(arm=of_arm)
         if "compute" not in runs and "flops" in runs:
@@ -73,6 +88,12 @@ def read_runs(
     if runs.empty:
         raise ValueError(f"{target} has no finished run" + (f" with {where}" if where else ""))
     return runs
+
+
+def _names(runs: pd.DataFrame, columns: list[str]) -> pd.Series:
+    """Values of the columns with commas between."""
+    first, *others = (runs[c].astype(str) for c in columns)
+    return first.str.cat(others, sep=",") if others else first
 
 
 def numbers(option: str, text: str | None) -> list[float] | None:

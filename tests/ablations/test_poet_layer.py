@@ -82,8 +82,10 @@ def test_a_merge_keeps_what_the_layer_computes(sampling, order):
 
 @samplings
 @every_map
-def test_the_gradient_is_autograds_through_r_w0_p(sampling, order):
+@pytest.mark.parametrize("product", ["weight", "input"])
+def test_the_gradient_is_autograds_through_r_w0_p(sampling, order, product):
     made = layer(sampling, order, K=2)
+    made.product = product
     W0 = layer(sampling, order, K=2, size=0.0).weights()
 
     def dense(G_KNbb: Tensor, shuffle: Tensor, d: int) -> Tensor:
@@ -127,7 +129,15 @@ def test_the_input_centric_product_gives_the_same_output(sampling):
     made = layer(sampling)
     W0 = layer(sampling, size=0.0).weights()[0]
     one_by_one = ((inputs() @ made.P()[0].T) @ W0.T) @ made.R()[0].T + made.bias
-    torch.testing.assert_close(made(inputs()), one_by_one, rtol=0, atol=1e-12)
+    for made.product in ("weight", "input"):
+        torch.testing.assert_close(made(inputs()), one_by_one, rtol=0, atol=1e-12)
+
+
+def test_few_inputs_are_rotated_themselves_and_many_through_the_weight():
+    made = layer(POETBlockStochastic(block=4))
+    turn = 2 * M * N / (M + N)  # blocks of one size on both sides
+    assert made.shorter(int(turn) - 1) == "input"
+    assert made.shorter(int(turn) + 1) == "weight"
 
 
 @pytest.mark.parametrize("block", [2, 4, 8])
@@ -218,6 +228,7 @@ def test_a_layer_that_is_put_back_merges_into_the_same_weight(sampling):
 
 def test_under_bfloat16_the_weight_is_formed_in_float32():
     made = layer(SAMPLINGS["bs8"]).float()
+    made.product = "weight"
     x = inputs().float()
     with torch.autocast("cpu", torch.bfloat16):
         under = made(x)

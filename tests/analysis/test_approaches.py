@@ -4,10 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from algoprogress.analysis import compute_equivalent_gain, laws
+from algoprogress.analysis import laws
 from algoprogress.analysis.approaches import COLUMNS, approach1, approach2, approach3, approaches
 from algoprogress.analysis.envelope import envelope
-from algoprogress.analysis.isoflop import isoflop, isoflop_frontier
 from algoprogress.analysis.overtraining import fit_overtraining
 
 E, A, B, ALPHA, BETA = 1.69, 406.4, 410.7, 0.34, 0.28  # Hoffmann et al. 2022, table A3
@@ -103,51 +102,6 @@ def test_an_approach_that_the_runs_do_not_allow_says_why():
 
 # ---- published ------------------------------------------------------------------------------------------------------
 
-RECIPES = ["hparams", "warmup", "decay", "param_count", "val"]
-AS_PORIAN = {"estimator": "akima", "noise": 0.002, "resolution": 1 / 3, "window": np.inf}  # noise: between their seeds
-
-
-@pytest.fixture(scope="module")
-def porian(published):
-    """(published exponents, runs of each recipe)."""
-    runs = published.read("porian_isoflop_refinedweb.csv").rename(columns={"flops": "compute"})
-    return published.read("porian_published_exponents.csv"), dict(iter(runs.groupby(RECIPES)))
-
-
-def test_the_exponents_of_porian_et_al_come_out_by_their_method(porian):
-    rows, runs = porian
-    for row in rows.itertuples():
-        own = runs[tuple(getattr(row, c) for c in RECIPES)]
-        fit = isoflop(
-            own, "akima", noise=0.002, resolution=1 / 3, window=np.inf
-        )  # noise between seeds: as they measured it
-        found = fit.exponents.iloc[0]
-        assert found["exponent"] == pytest.approx(row.n_exponent_weighted_median, abs=0.002)
-        assert found["low"] <= row.ci_lo + 0.003
-        assert found["high"] >= row.ci_hi - 0.003
-
-
-def test_each_correction_of_porian_et_al_lowers_the_exponent(porian):
-    _, runs = porian
-    steps = [
-        ("base", "long", "kaplan", "kaplan", "train"),
-        ("base", "long", "kaplan", "standard", "val"),
-        ("base", "short", "kaplan", "standard", "val"),
-        ("base", "short", "chinchilla", "standard", "val"),
-        ("tuned", "short", "const", "standard", "val"),
-    ]
-    found = [isoflop(runs[s], **AS_PORIAN).exponents["exponent"][0] for s in steps]
-    assert found == pytest.approx([0.835, 0.707, 0.602, 0.572, 0.497], abs=0.0025)
-
-
-def test_the_gain_between_isoflop_minima_is_as_published_data_has_it(porian):
-    _, runs = porian
-    arms = {"kaplan": ("base", "long", "kaplan"), "tuned": ("tuned", "short", "const")}
-    minima = isoflop_frontier(pd.concat([runs[(*key, "standard", "val")].assign(arm=arm) for arm, key in arms.items()]))
-    gains = {1.25e16: 7.8, 1e17: 3.0, 4e17: 1.8, 1.6e18: 1.3, 1.28e19: 1.0}
-    found = compute_equivalent_gain(minima, "kaplan", at_compute=list(gains), method="interpolated", n_resamples=0)
-    assert list(found["ceg"]) == pytest.approx(list(gains.values()), rel=0.02, abs=0.05)
-
 
 def test_the_approaches_agree_on_the_points_of_hoffmann_et_al(published):
     runs = published.hoffmann().rename(columns={"flops": "compute"})
@@ -155,19 +109,6 @@ def test_the_approaches_agree_on_the_points_of_hoffmann_et_al(published):
     by_two = [approach2(runs, e, n_resamples=0, budgets=budgets)["a"][0] for e in ("parabola", "akima", "surface")]
     assert by_two == pytest.approx([0.5, 0.5, 0.5], abs=0.025)  # .49 in their table 2
     assert approach3(runs, n_resamples=0)["a"][0] == pytest.approx(0.5139, abs=1e-4)
-
-
-def test_the_extrapolation_errors_of_gadre_et_al_come_out_to_the_printed_digits(published):
-    runs = published.read("gadre_rpj.csv").assign(loss=lambda t: t["loss_c4_val"])
-    small = runs[runs["n_params"] < 1e9]
-    fitted = small[(small["tok_mult"] == 20) | ((small["n_params"] < 2e7) & (small["tok_mult"] == 320))]
-    assert len(fitted) == 5
-    law = fit_overtraining(fitted)
-    far = {}
-    for n_params, M in ((1.4e9, 640), (6.9e9, 20)):
-        run = runs[(np.log(runs["n_params"] / n_params).abs() < 0.05) & (runs["tok_mult"] == M)].iloc[0]
-        far[M] = abs(float(law.predict(run["n_params"], run["tokens"])) / run["loss"] - 1)
-    assert f"{far[640]:.4%} {far[20]:.4%}" == "0.7103% 0.7320%"
 
 
 def test_the_over_training_law_is_recovered():

@@ -4,11 +4,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from algoprogress.analysis import Law, NotIdentified, laws
+from algoprogress.analysis import NotIdentified, laws
 from algoprogress.analysis.fit import minimise
 from algoprogress.analysis.loghuber import Points, derivatives, log_loss
 from algoprogress.analysis.objective import huber
-from algoprogress.analysis.seeding import random_starts, starts
+from algoprogress.analysis.published import restarted
+from algoprogress.analysis.seeding import starts
 from algoprogress.analysis.warnings import FewSeeds
 
 OPTIMA = (
@@ -45,12 +46,6 @@ def points_of(runs: pd.DataFrame) -> Points:
 
 
 FIRST = np.zeros(1, int)
-
-
-def restarted(law: Law, n: int, seed: int) -> float:
-    """The lowest objective that n random starts lead to."""
-    start = random_starts(law.points_[0], n, seed)
-    return minimise(law.huber_sum_, start, law.lower_, law.upper_, len(law.y_), law.huber).objective_B.min()
 
 
 class TestSolver:
@@ -196,20 +191,6 @@ class TestPublishedRuns:
             law = laws["chinchilla"]().fit(published.hoffmann())
         assert law.diagnostics_["starts_agree"] == 1
 
-    def test_reproduces_besiroglu_et_al(self, published):
-        law = laws["chinchilla"]().fit(published.hoffmann())
-        printed = {"E": (1.8172, 5e-5), "A": (477.8, 0.05), "B": (2143.4, 0.05), "alpha": (0.34731, 5e-6)}
-        for parameter, (value, half) in (printed | {"beta": (0.36717, 5e-6)}).items():
-            assert law.params_.loc["all", parameter] == pytest.approx(value, abs=half)
-        assert law.diagnostics_["objective"] == pytest.approx(0.00101827402, abs=5e-12)
-        assert law.a_opt_ == pytest.approx(0.5139, abs=5e-5)
-
-    def test_reproduces_the_standard_errors_of_besiroglu_et_al(self, published):
-        found = laws["chinchilla"]().fit(published.hoffmann()).intervals(n=4000).set_index("parameter")["stderr"]
-        published = {"A": 124.5, "B": 1293, "E": 0.0257, "alpha": 0.0154, "beta": 0.0206, "a_opt": 0.020}
-        for parameter, value in published.items():
-            assert found[parameter] == pytest.approx(value, rel=0.02)
-
     def test_an_interval_by_compute_is_wider_than_by_runs(self, published):
         law = laws["chinchilla"]().fit(published.hoffmann().rename(columns={"flops": "compute"}))
         by_runs, by_compute = law.intervals(n=500), law.intervals(method="cluster", cluster="compute_bin", n=500)
@@ -218,16 +199,3 @@ class TestPublishedRuns:
     def test_the_olmo_ladder_does_not_identify_the_irreducible_loss(self, published):
         with pytest.warns(NotIdentified, match="E is not identified: every value from 0"):
             laws["chinchilla"]().fit(published.olmo())
-
-    def test_no_random_restart_beats_it(self, published, expected):
-        for name in ("chinchilla_epoch_240", "gemstones_slim_chinchilla_d0.0001", "porian_rw_tuned_short_const"):
-            self.check_restarts(published, expected, name, 50)
-
-    @pytest.mark.slow
-    @pytest.mark.parametrize("name", OPTIMA)
-    def test_no_random_restart_in_1000_beats_it(self, published, expected, name):
-        self.check_restarts(published, expected, name, 1000)
-
-    def check_restarts(self, published, expected, name, n):
-        law = laws["chinchilla"](huber=expected.loc[name, "delta"]).fit(published.data_set(name))
-        assert restarted(law, n, seed=5) >= law.diagnostics_["objective"] * (1 - 1e-9)

@@ -130,3 +130,19 @@ def test_validation_of_any_runs_is_refused_or_honest(runs, law, at):
     assert (table["predicted"].notna() | (table["note"] != "")).all()
     known = table.dropna(subset=["low", "high"])
     assert (known["low"] <= known["high"]).all()
+
+
+@pytest.mark.slow
+def test_the_gain_between_a_million_runs_is_found():
+    rng, n = np.random.default_rng(0), 500_000
+    compute = 10 ** rng.uniform(15, 20, n)
+    loss = {arm: 1.7 + 3e3 * (compute * gain) ** -0.2 for arm, gain in (("old", 1.0), ("new", 3.0))}
+    noisy = [
+        pd.DataFrame({"arm": a, "compute": compute, "loss": y * np.exp(0.005 * rng.standard_normal(n))})
+        for a, y in loss.items()
+    ]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", AnalysisWarning)
+        found = compute_equivalent_gain(pd.concat(noisy), "old", at_compute=1e17).set_index("method")["ceg"]
+    assert found["law"] == pytest.approx(3, rel=0.1)
+    assert found["interpolated"] == pytest.approx(3, rel=0.2)

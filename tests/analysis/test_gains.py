@@ -219,3 +219,24 @@ def test_wrong_input_is_refused_with_what_is_allowed(noisy_runs):
         )
     with pytest.raises(ValueError, match="no column compute, loss, ceg"):
         scale_dependence(pd.DataFrame({"arm": []}))
+
+
+def test_losses_that_do_not_fall_give_no_gain():
+    compute = np.geomspace(1e15, 1e19, 6)
+    flat = pd.DataFrame({"arm": "old", "compute": compute, "loss": 3.0})
+    falling = pd.DataFrame({"arm": "new", "compute": compute, "loss": 1.7 + 3e3 * compute**-0.2})
+    for runs in (pd.concat([flat, falling]), pd.concat([flat, flat.assign(arm="new")])):
+        found = compute_equivalent_gain(runs, "old", at_compute=1e17, method="interpolated", n_resamples=0).iloc[0]
+        assert np.isnan(found["ceg"])
+        assert "do not fall with compute" in found["note"]
+
+
+def test_one_arm_has_no_gain(noisy_runs):
+    one = noisy_runs[noisy_runs["arm"] == noisy_runs["arm"].iloc[0]]
+    with pytest.raises(ValueError, match="no arm but the baseline"):
+        compute_equivalent_gain(one, one["arm"].iloc[0])
+
+
+def test_a_loss_that_nobody_reaches_has_no_compute(noisy_runs):
+    found = compute_equivalent_gain(noisy_runs, noisy_runs["arm"].iloc[0], at_loss=1e-3, n_resamples=0)
+    assert found[["compute", "ceg"]].isna().all(axis=None)

@@ -256,7 +256,7 @@ class TestRefusals:
             law.intervals("cluster")
         with pytest.raises(ValueError, match="Name a column"):
             law.intervals("pairs", "run")
-        with pytest.raises(ValueError, match="level lies between"):
+        with pytest.raises(ValueError, match="level is a share"):
             law.intervals(level=1.0)
         with pytest.raises(ValueError, match="no column 'nowhere'"):
             law.intervals("cluster", "nowhere")

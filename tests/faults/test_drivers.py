@@ -21,6 +21,18 @@ from algoprogress.results import Store
 SIGNALS = [signal.SIGKILL, signal.SIGINT, signal.SIGTERM]
 PROCESS = ["--executor", "process", "--slots", "2"]
 
+COUNT = """
+line = f"{args[0].run_id} {os.getpid()}\\n"
+descriptor = os.open(os.environ["TRAININGS"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+os.write(descriptor, line.encode())
+os.close(descriptor)
+"""
+HOLD = """
+while line in open(os.environ["TRAININGS"]).readlines()[2:]:
+    time.sleep(0.05)  # two trainings end; those that begin after them wait to be killed
+"""
+TRAIN = "return real(*args, **options)"
+
 
 @pytest.mark.fault(7, "`kill -9`, Ctrl-C and SIGTERM of the driver")
 @pytest.mark.parametrize(
@@ -32,30 +44,24 @@ PROCESS = ["--executor", "process", "--slots", "2"]
     ],
 )
 def test_a_driver_that_is_killed_loses_only_what_was_in_training(
-    study_file, undisturbed, store, submitted, how, executor, outcome
+    study_file, undisturbed, store, submitted, tmp_path, monkeypatch, how, executor, outcome
 ):
+    monkeypatch.setenv("TRAININGS", str(tmp_path / "trainings"))
+    replace_training(tmp_path, monkeypatch, COUNT + HOLD + TRAIN)
     options = ["--executor", executor, "--slots", "2"]
     first = submitted(study_file(), store, *options)
     until(lambda: len(store.run_ids()) >= 2, "nothing is trained")
     first.kill(how)
     assert first.wait() != 0
     done = store.run_ids()
-    assert 2 <= len(done) < 8
+    assert len(done) == 2
     if how != signal.SIGKILL:
         assert store.active().empty, "a driver that can clean up does"
+    monkeypatch.setenv("TRAININGS", os.devnull)
     second = submitted(study_file(), store, *options).facts()
-    assert second["trained"] == 8 - len(done)
+    assert second["trained"] == 6
     check_whole(store, undisturbed())
     outcome("finished runs kept, only the others trained by the next submit, nothing twice")
-
-
-COUNT = """
-line = f"{args[0].run_id} {os.getpid()}\\n"
-descriptor = os.open(os.environ["TRAININGS"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-os.write(descriptor, line.encode())
-os.close(descriptor)
-return real(*args, **options)
-"""
 
 
 def trainings(path: Path) -> list[str]:
@@ -69,7 +75,7 @@ def test_two_drivers_share_the_work_and_do_nothing_twice(
 ):
     store = Store(tmp_path / "store" if where == "folder" else s3_url)
     monkeypatch.setenv("TRAININGS", str(tmp_path / "trainings"))
-    replace_training(tmp_path, monkeypatch, COUNT)
+    replace_training(tmp_path, monkeypatch, COUNT + TRAIN)
     drivers = [submitted(study_file(), store, "--executor", "process", "--slots", "1") for _ in range(2)]
     facts = [driver.facts() for driver in drivers]
     assert sum(f["trained"] for f in facts) == 8
@@ -167,7 +173,7 @@ def test_clocks_that_are_wrong_and_jump_neither_steal_nor_repeat_a_run(
     study_file, undisturbed, store, submitted, tmp_path, monkeypatch, shifted_clock, outcome
 ):
     monkeypatch.setenv("TRAININGS", str(tmp_path / "trainings"))
-    replace_training(tmp_path, monkeypatch, COUNT)
+    replace_training(tmp_path, monkeypatch, COUNT + TRAIN)
     early, late = shifted_clock("early", -3600), shifted_clock("late", 3600)
     assert hour_in(late) - hour_in(early) > 7000  # the clocks are wrong indeed
     options = ["--executor", "process", "--slots", "1"]
@@ -202,6 +208,28 @@ def test_an_edited_study_file_changes_no_run_that_is_there(
     outcome("the submit went on with what it had read; the next trained the 4 new runs and none of the old")
 
 
+PREEMPTED = """
+import json, os, signal, sys
+from algoprogress.pipeline import checkpoint
+from algoprogress.pipeline.worker import work
+
+write, written = checkpoint.write, []
+def write_and_die(*args):
+    write(*args)
+    written.append(args)
+    if len(written) == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+checkpoint.write = write_and_die
+work(json.loads(sys.argv[1]))
+"""
+
+
+def train_until_a_checkpoint(task: dict) -> None:
+    """A worker that is killed as soon as it has written three checkpoints."""
+    ended = subprocess.run([sys.executable, "-c", PREEMPTED, json.dumps(task)], check=False)
+    assert ended.returncode == -signal.SIGKILL
+
+
 @pytest.mark.fault(21, "a pre-empted long run: driver and worker killed between two checkpoints")
 @pytest.mark.parametrize("where", ["folder", pytest.param("s3", marks=pytest.mark.slow)])
 def test_a_run_goes_on_from_its_checkpoint_bit_for_bit(
@@ -216,21 +244,14 @@ def test_a_run_goes_on_from_its_checkpoint_bit_for_bit(
     task = Task(spec.run_id, spec.model_dump(mode="json"), whole.url, checkpoint_seconds=1e9)
     assert work(task.plain())["status"] == "done"
 
-    code = "import json, sys\nfrom algoprogress.pipeline.worker import work\nwork(json.loads(sys.argv[1]))"
     plain = {**task.plain(), "store": store.url, "checkpoint_seconds": 0.0}
     path = f"{store.url}/{checkpoint_name(spec.run_id)}"
+    steps = []
     for _ in range(2):  # killed twice, further on each time
-        killed = subprocess.Popen([sys.executable, "-c", code, json.dumps(plain)])
-        before = store.folder.read(checkpoint_name(spec.run_id)) if checkpoint.exists(path) else b""
-        until(
-            lambda before=before: checkpoint.exists(path) and store.folder.read(checkpoint_name(spec.run_id)) != before,
-            "no checkpoint is written",
-        )
-        killed.kill()
-        killed.wait()
+        train_until_a_checkpoint(plain)
         assert not store.has(spec.run_id)
-    resumed_at = _step(store, spec.run_id)
-    assert 0 < resumed_at < spec.steps
+        steps.append(_step(store, spec.run_id))
+    assert 0 < steps[0] < steps[1] < spec.steps
     assert work({**plain, "checkpoint_seconds": 1e9})["status"] == "done"
     a, b = (s.curves(run_ids=[spec.run_id]).drop(columns="wall_seconds") for s in (store, whole))
     pd.testing.assert_frame_equal(a, b, check_exact=True)
@@ -255,12 +276,8 @@ def test_a_damaged_checkpoint_is_not_believed(study_file, store, undisturbed, ou
     expected = undisturbed()
     spec = resolve(load(study_file())).specs()[expected.index[0]]
     task = Task(spec.run_id, spec.model_dump(mode="json"), store.url, checkpoint_seconds=0.0).plain()
-    code = "import json, sys\nfrom algoprogress.pipeline.worker import work\nwork(json.loads(sys.argv[1]))"
-    killed = subprocess.Popen([sys.executable, "-c", code, json.dumps(task)])
     path = f"{store.url}/{checkpoint_name(spec.run_id)}"
-    until(lambda: checkpoint.exists(path), "no checkpoint is written")
-    killed.kill()
-    killed.wait()
+    train_until_a_checkpoint(task)
     damaged = bytearray(Path(path).read_bytes())
     damaged[len(damaged) * 2 // 3] ^= 1
     Path(path).write_bytes(bytes(damaged))

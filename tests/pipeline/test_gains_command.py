@@ -121,3 +121,21 @@ def test_what_can_not_be_asked_is_refused_before_anything_is_fitted(cli, ladder,
     ):
         code, _, err = cli("gains", ladder, *words, *wrong)
         assert code == 2 and said in err
+
+
+def test_tables_of_every_kind_are_read_and_others_refused(tmp_path, cli):
+    runs = simulate_isoflop(SIZED, n_sizes=5, noise=0.005)
+    runs.to_csv(tmp_path / "a.CSV", index=False)
+    runs.to_csv(tmp_path / "b.tsv", sep="\t", index=False)
+    runs.to_csv(tmp_path / "c.csv.gz", index=False)
+    runs.to_parquet(tmp_path / "d.pq")
+    said = [
+        cli("gains", tmp_path / name, "--baseline", "old", "--resamples", 0, "--json")[:2]
+        for name in ("a.CSV", "b.tsv", "c.csv.gz", "d.pq")
+    ]
+    assert said[0][0] == 0
+    assert len({out for _, out in said}) == 1
+    (tmp_path / "e.csv").write_bytes(b"")
+    code, _, err = cli("gains", tmp_path / "e.csv", "--baseline", "old")
+    assert code == 2
+    assert "can not be read as a table" in err

@@ -7,7 +7,6 @@ import torch
 from algoprogress.ablations.reparameterizations import reparameterizations
 from algoprogress.ablations.reparameterizations.poet import poet_layers
 from algoprogress.pipeline import probe_poet
-from algoprogress.pipeline.bench_poet import InputCentric
 from algoprogress.pipeline.plan import _shape
 from algoprogress.pipeline.probe_spectrum import by_step, rotations, watch, weights
 from algoprogress.pipeline.trainer import build, train
@@ -83,17 +82,6 @@ def test_rotations_are_seen_until_they_are_merged(make_spec, tokens):
     assert means.orthogonality_error.max() < 1e-5
     _, looks = watch(make_spec(reparameterization=POET["bs"]), tokens, every=10)
     assert by_step(looks).cosine.notna().tolist() == [True, False, False, False, False]
-
-
-@pytest.mark.parametrize("name", ["bs", "bs-slow"])
-def test_the_input_centric_peer_of_the_benchmark_computes_the_same(make_spec, name):
-    model, _ = build(make_spec(reparameterization=POET[name], dtype="float64"), torch.device("cpu"))
-    for layer in poet_layers(model).values():
-        with torch.no_grad():
-            for q in (layer.Q_R, layer.Q_P):
-                q.normal_(std=0.1)
-        x = torch.randn(3, 5, layer.n, dtype=torch.float64)
-        torch.testing.assert_close(InputCentric(layer)(x), layer(x), rtol=0, atol=1e-12)
 
 
 def test_the_plan_measures_a_reparameterized_shape_of_run_on_its_own(make_spec):
