@@ -166,7 +166,10 @@ class _Loop:
         while self.todo and not self.halted and not self.full():
             if self.executor is None:
                 self.executor = bundled(self.make_executor(), self.options.device, self.options.together)
-                preflight.check_nodes(self.executor, self.store, self.driver)
+                specs = [self.specs[run_id] for run_id in self.todo]
+                share = self.options.gpus_per_run
+                for doubt in preflight.check_nodes(self.executor, self.store, self.driver, specs, share):
+                    self.progress.say(doubt)
             if len(self.running) >= per_slot * self.executor.slots:
                 return
             run_id, over = self.todo.popitem(last=False)
@@ -195,6 +198,7 @@ class _Loop:
             code=provenance.code(),
             driver=self.driver,
             over=over,
+            gpu_share=self.options.gpus_per_run,
         )
 
     def settle(self, outcome: Outcome) -> None:

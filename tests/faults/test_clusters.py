@@ -240,6 +240,18 @@ def test_gpus_that_no_node_has_are_refused(study_file, store, running, submitted
     outcome(f"refused in {time.monotonic() - begun:.0f} s, naming what the cluster has")
 
 
+@pytest.mark.slow
+@pytest.mark.fault(10, "an accelerator that no node has")
+def test_an_accelerator_that_no_node_has_is_refused(study_file, store, running, submitted, outcome):
+    options = ["--address", running.address, "--gpus-per-run", "0.5", "--accelerator-type", "H100"]
+    refused = submitted(study_file(), store, *options, **running.environment)
+    begun = time.monotonic()
+    assert refused.wait() == 3
+    assert "an accelerator of type H100, and the cluster has none that it names" in refused.err
+    assert store.run_ids() == set()
+    outcome(f"refused in {time.monotonic() - begun:.0f} s, naming what the cluster has")
+
+
 @pytest.mark.fault(10, "GPUs on a machine that has none")
 def test_gpus_that_this_machine_has_not_are_refused_before_ray_is_started(outcome):
     import torch
