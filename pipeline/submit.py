@@ -31,6 +31,7 @@ from algoprogress.results import CorruptRun, Store, StoreError, UnknownRun, clai
 from algoprogress.results.claims import Watch
 
 WINDOW = 3  # tasks in flight per slot: enough to keep workers busy, few enough to reorder what comes later
+LOOKING = 0.1  # share of a driver's time for reading claims: the rest is for the runs that end
 ENDED = ("done", "diverged", "present")
 
 
@@ -110,7 +111,7 @@ class _Loop:
         self.forgiven = {run_id: len(past) for run_id, past in self.history.items() if options.retry_failed}
         self.lost: dict[str, Counter[str]] = {}  # run_id -> causes for which this submit lost its worker
         self.silence = Watch(store.folder.silent_seconds)
-        self.watched = -math.inf
+        self.next_look = -math.inf
 
     def look(self) -> None:
         """Learn losses from the store, add what the sweep asks for, and list what is to do, longest first."""
@@ -297,10 +298,16 @@ class _Loop:
         return said if said is not None and said.get("driver") == self.driver else None
 
     def watch(self) -> None:
-        """Show the heartbeats, stop what is over its time, see how runs fare elsewhere, and obey requests."""
-        if time.monotonic() - self.watched < self.store.folder.beat_seconds:
+        """Look around once a heartbeat, or less often where that takes long: many claims, or a store far away."""
+        begun = time.monotonic()
+        if begun < self.next_look:
             return
-        self.watched = time.monotonic()
+        self.look_at_others()
+        took = time.monotonic() - begun
+        self.next_look = begun + max(self.store.folder.beat_seconds, took / LOOKING)
+
+    def look_at_others(self) -> None:
+        """Show the heartbeats, stop what is over its time, see how runs fare elsewhere, and obey requests."""
         beats: dict[str, Any] = {}
         try:
             beats = {str(beat["run_id"]): beat for beat in self.store.active().to_dict("records")}
