@@ -202,7 +202,9 @@ class Store(Journal):
 
     def _files(self, run_ids: list[str] | None) -> dict[str, Entry]:
         files = self.run_files()
-        return files if run_ids is None else {run_id: files[run_id] for run_id in run_ids if run_id in files}
+        if run_ids is None or files.keys() <= set(run_ids):
+            return files
+        return {run_id: files[run_id] for run_id in run_ids if run_id in files}
 
     def from_index(
         self, read: Callable[..., dict[str, T]], files: dict[str, Entry], problems: list[Problem]
