@@ -12,7 +12,18 @@ from typing import NoReturn
 
 import typer
 
-from algoprogress.pipeline.commands import accounting, analysis, bench, cancel, corpus, fit, gains, store, studies
+from algoprogress.pipeline.commands import (
+    accounting,
+    analysis,
+    bench,
+    cancel,
+    corpus,
+    fit,
+    gains,
+    store,
+    studies,
+    trend,
+)
 from algoprogress.pipeline.executors import ClusterLost, NotEnoughResources
 from algoprogress.pipeline.output import RUNS_FAILED, Refused, note
 
@@ -44,6 +55,7 @@ for command in (
     fit.fit,
     gains.gains,
     accounting.accounting,
+    trend.trend,
     bench.bench,
 ):
     app.command()(command)

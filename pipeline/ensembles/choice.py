@@ -18,7 +18,7 @@ FREE = frozenset({"learning_rate", "optimizer", "schedule", "clip", "seed"})
 CPU_MEMBERS = 8  # 16 are hardly faster, and what ends together is published together
 CPU_LEAST = 8  # 4 are no faster than alone
 # Tokens of a step times width: the numbers in one activation. Beside runs alone with compiled kernels `bench ensembles`
-# shows 1.25 times and more up to here with 8 members; at twice as many 1.0 to 1.1 times, and less beyond.
+# shows 1.2 times and more up to here with 8 members; at twice as many 1.0 to 1.1 times, and less beyond.
 CPU_ACTIVATION = 4_096
 # Ours, not measured: cuDNN has one launch for all time steps of a run, an ensemble a few for each time step.
 GPU_MEMBERS, GPU_LEAST, GPU_LEAST_RECURRENT = 16, 2, 8
