@@ -162,14 +162,15 @@ class Claim:
 @contextlib.contextmanager
 def beating(claims: Sequence[Claim]) -> Iterator[None]:
     """Heartbeats from a thread while the block runs, however long a step takes. Watch `lost` meanwhile."""
-    ended = threading.Event()
+    ended, at_work = threading.Event(), threading.Lock()
     seconds = min((claim.folder.beat_seconds for claim in claims), default=0.0)
 
     def go_on() -> None:
         while not ended.wait(seconds):
-            for claim in claims:
-                with contextlib.suppress(StoreError):  # a store that cannot be reached now may be in a moment
-                    claim.beat()
+            with at_work:
+                for claim in claims if not ended.is_set() else ():
+                    with contextlib.suppress(StoreError):  # a store that cannot be reached now may be in a moment
+                        claim.beat()
 
     thread = threading.Thread(target=go_on, name="heartbeats", daemon=True)
     if claims:
@@ -178,8 +179,8 @@ def beating(claims: Sequence[Claim]) -> Iterator[None]:
         yield
     finally:
         ended.set()
-        if claims:
-            thread.join()
+        with at_work:  # no beat comes after this; the thread ends by itself, which need not be waited for
+            pass
 
 
 class Watch:
