@@ -94,6 +94,11 @@ class Account:
             raise ValueError(
                 f"Two entries are called {', '.join(twice)}: an innovation counts once; merge or rename them."
             )
+        named = [e.innovation for e in self.entries if e.counted]
+        if again := sorted({i for i in named if named.count(i) > 1}):
+            raise ValueError(
+                f"Two entries count for {again[0]!r}: an innovation counts once; give one counted = false."
+            )
         for e in self.entries:
             unknown = [k for k in e.less if k not in keys]
             if unknown:

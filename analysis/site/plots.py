@@ -75,9 +75,11 @@ def gain_plot(
             marker |= {"symbol": [f"{s}-open" if b else s for s, b in zip(shape, bound, strict=True)]}
             error = {"symmetric": False, "array": numbers(np.where(bound, 0, up)), "width": 0, "thickness": 1.5}
             error |= {"arrayminus": numbers(np.where(bound, 0, down)), "color": colour[arm]}
-            data.append(
-                trace(arm, own["compute"] * nudge, own["ceg"], "markers", arm, marker=marker, error_y=error, text=told)
+            points = trace(
+                arm, own["compute"] * nudge, own["ceg"], "markers", arm, marker=marker, error_y=error, text=told
             )
+            sign = {"marker": {"color": colour[arm], "size": 10, "symbol": _marker(k)}, "hoverinfo": "skip"}
+            data += [points | {"showlegend": False}, trace(arm, [np.nan], [np.nan], "markers", arm) | sign]
     one = {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": 1, "y1": 1, "line": {"color": colour[baseline]}}
     label = {"name": html_safe(f"{baseline} (baseline)"), "hoverinfo": "skip", "mode": "lines"}
     data.insert(0, label | {"type": "scatter", "x": [None], "y": [None], "line": {"color": colour[baseline]}})
