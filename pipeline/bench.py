@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import statistics
-import tempfile
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from algoprogress.ablations.registry import Registry
 
 ROUNDS = 5
-N_RUNS = 500  # of the store benchmark
 
 Rows = list[dict[str, Any]]
 benchmarks: Registry[Callable[[], Rows]] = Registry("benchmark", __name__)
@@ -48,55 +45,18 @@ def compare(
 
 @benchmarks.register("store")
 def store() -> Rows:
-    """Reading the records of 500 runs: Store.runs() beside pandas.read_parquet on a folder of one-row files."""
-    import pandas as pd
+    """Writing and reading 100,000 runs beside what a person waits for, and 500 beside pandas on one-row files."""
+    from algoprogress.pipeline.bench_store import rows
 
-    from algoprogress.ablations.studies.smoke import smoke
-    from algoprogress.results import Store
-    from algoprogress.results.schema import RECORD_COLUMNS, SCHEMA_VERSION
+    return rows()
 
-    spec = next(iter(smoke().entries()))[1].spec
-    data = spec.data.model_copy(update={"corpus_sha256": "0" * 64})
-    steps = 60
-    curve = pd.DataFrame(
-        {
-            "step": range(1, steps + 1),
-            "tokens": range(512, 512 * steps + 1, 512),
-            "compute": [1e6 * i for i in range(1, steps + 1)],
-            "loss": 3.0,
-            "val_loss": 3.0,
-            "val_loss_se": 0.01,
-            "learning_rate": 0.01,
-            "grad_norm": 0.5,
-            "wall_seconds": [0.1 * i for i in range(1, steps + 1)],
-        }
-    )
-    with tempfile.TemporaryDirectory() as folder:
-        kept, flat = Store(Path(folder) / "store"), Path(folder) / "flat"
-        flat.mkdir()
-        for seed in range(N_RUNS):
-            one = spec.model_copy(update={"seed": seed, "data": data})
-            record = dict.fromkeys(column.name for column in RECORD_COLUMNS) | {
-                "schema_version": SCHEMA_VERSION,
-                "run_id": one.run_id,
-                "configuration_id": one.configuration_id,
-                "spec": one.model_dump(mode="json"),
-                "status": "done",
-                "loss": 3.0,
-                "n_params": one.n_params,
-                "tokens": one.tokens,
-                "compute": one.compute,
-            }
-            kept.publish(record, curve)
-        rows = kept.runs()
-        for i in range(len(rows)):
-            rows.iloc[[i]].to_parquet(flat / f"{i}.parquet")
-        raw = compare(f"records of {N_RUNS} runs from raw files", kept.runs, lambda: pd.read_parquet(flat), 2.0)
-        kept.compact()
-        return [
-            raw,
-            compare(f"records of {N_RUNS} runs after compaction", kept.runs, lambda: pd.read_parquet(flat), 10.0),
-        ]
+
+@benchmarks.register("schedule")
+def schedule() -> Rows:
+    """What scheduling a run costs, beside Ray Tune: 200 runs that sleep for a second, on two slots."""
+    from algoprogress.pipeline.bench_schedule import rows
+
+    return rows()
 
 
 @benchmarks.register("fit")

@@ -19,6 +19,7 @@ class Options:
         fail_fast: begin no further run once one has failed for good.
         limit: train at most so many runs.
         device: the workers' torch device.
+        gpus_per_run: share of a GPU that each run is given; below 1, several runs have one GPU.
         checkpoint_seconds: between two checkpoints of a run.
         ensembles: train runs of one shape together: True: wherever it is possible; False: never; None: where it pays.
         compile_for: workers among which torch.compile has to repay its cost, shape by shape; 0: it is not used.
@@ -29,6 +30,7 @@ class Options:
     fail_fast: bool = False
     limit: int | None = None
     device: str = "cpu"
+    gpus_per_run: float = 0.0
     checkpoint_seconds: float = 600.0
     ensembles: bool | None = None
     compile_for: int = 0

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import contextlib
 import importlib.metadata
+import math
 import os
 import platform
 import secrets
 import shutil
-from collections.abc import Iterable
+import subprocess
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from algoprogress.results import Store, StoreError, submits
@@ -83,10 +85,58 @@ def versions() -> dict[str, str]:
     return found
 
 
+def gpu_bytes() -> int | None:
+    """Memory of this machine's smallest GPU, asked of its driver; None where there is none to ask."""
+    words = ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
+    try:
+        said = subprocess.run(words, capture_output=True, text=True, timeout=10, check=False).stdout.split()
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    found = [int(mib) * 2**20 for mib in said if mib.isdigit()]
+    return min(found, default=None)
+
+
+def check_share(specs: Iterable[RunSpec], share: float, gpus: Mapping[str, int | None]) -> list[str]:
+    """Whether each run fits its share of a GPU, by the estimate of `memory.estimate`.
+
+    Args:
+        specs: the runs, of which one of each shape is looked at.
+        share: of a GPU, for one run; a whole one or more is not looked at, since a run that does not fit is trained in
+            parts and harms no other.
+        gpus: node -> bytes of its smallest GPU, None where that is unknown.
+
+    Returns:
+        What should be doubted: nodes that could not be asked.
+
+    Raises:
+        Unfit: a run does not fit.
+    """
+    from algoprogress.pipeline.memory import estimate
+
+    if not 0 < share < 1:
+        return []
+    shapes = {(spec.architecture, spec.batch_tokens, spec.data.context, spec.dtype): spec for spec in specs}
+    needed = {key: estimate(spec) for key, spec in shapes.items()}
+    largest = max(needed, key=lambda key: needed[key], default=None)
+    doubts = []
+    for node, has in gpus.items():
+        if has is None or largest is None:
+            doubts.append(f"{node} does not tell the memory of its GPUs: {share:g} of one may be too little for a run")
+        elif needed[largest] > share * has:
+            wanted = needed[largest] / has
+            advice = f"ask for --gpus-per-run {math.ceil(20 * wanted) / 20:g}" if wanted <= 1 else "use a larger GPU"
+            raise Unfit(
+                f"a run of {shapes[largest].n_params_total:,} parameters takes about {size(needed[largest])}, and "
+                f"{share:g} of a GPU of {node} is {size(share * has)}: {advice}, or smaller batches"
+            )
+    return doubts
+
+
 def look_around(probe: dict[str, Any]) -> dict[str, Any]:
     """On a node: its versions, and whether it reads what the driver wrote to the store and can write there itself."""
     store = Store(probe["store"])
     found: dict[str, Any] = {"host": platform.node(), "versions": versions(), "sees": False, "error": ""}
+    found["gpu_bytes"] = gpu_bytes() if probe.get("gpus") else None
     try:
         with contextlib.suppress(FileNotFoundError):
             found["sees"] = store.folder.read(probe["name"]).decode() == probe["nonce"]
@@ -99,19 +149,28 @@ def look_around(probe: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def check_nodes(executor: Executor, store: Store, driver: str) -> None:
-    """Whether every node sees the store, can write it, and has the driver's versions.
+def check_nodes(
+    executor: Executor, store: Store, driver: str, specs: Iterable[RunSpec] = (), share: float = 0.0
+) -> list[str]:
+    """Whether every node sees the store, can write it, has the driver's versions, and GPUs that runs fit on.
 
     Args:
         executor: where the nodes are.
         store: what they must share.
         driver: the submit's name, under which the probes are swept away if it dies.
+        specs: what is to be trained.
+        share: of a GPU for each run.
+
+    Returns:
+        What should be doubted, in sentences.
 
     Raises:
         Unfit: a node does not.
     """
     nonce = secrets.token_hex(8)
-    probe = {"store": store.url, "name": submits.probe_name(driver), "nonce": nonce}
+    name = submits.probe_name(driver)
+    probe: dict[str, Any] = {"store": store.url, "name": name, "nonce": nonce, "gpus": 0 < share < 1}
+    gpus: dict[str, int | None] = {}
     written = [probe["name"]]
     store.folder.replace(probe["name"], nonce.encode(), durable=False)
     try:
@@ -120,10 +179,12 @@ def check_nodes(executor: Executor, store: Store, driver: str) -> None:
                 written.append(answer["wrote"])
                 answer["seen"] = store.folder.exists(answer["wrote"])
             _check_node(node, answer, store)
+            gpus[f"the node {node}"] = answer.get("gpu_bytes")
     finally:
         for name in written:
             with contextlib.suppress(StoreError):
                 store.folder.remove(name)
+    return check_share(specs, share, gpus or {"this machine": gpu_bytes() if probe["gpus"] else None})
 
 
 def _check_node(node: str, answer: dict[str, Any], store: Store) -> None:

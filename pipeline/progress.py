@@ -21,14 +21,16 @@ class Progress:
         self.cost: dict[str, float] = {}
         self.done: set[str] = set()
         self.before: float | None = None  # compute that was there when we began
+        self.total = self.behind = 0.0  # compute of all runs, and of those that are done: kept, since many runs end
         self.begun = time.monotonic()
         self.active: dict[str, dict[str, Any]] = {}
 
     def expect(self, cost: dict[str, float], done: set[str]) -> None:
         """The study's runs with their compute in FLOP, and which of them the store holds."""
         self.cost, self.done = cost, done & cost.keys()
+        self.total, self.behind = sum(cost.values()), sum(cost[run_id] for run_id in self.done)
         if self.before is None:
-            self.before = self._done_compute()
+            self.before = self.behind
             self.begin()
 
     def begin(self) -> None:
@@ -47,16 +49,19 @@ class Progress:
     def close(self) -> None:
         """Nothing more will come."""
 
-    def _done_compute(self) -> float:
-        return sum(self.cost[run_id] for run_id in self.done)
+    def add(self, run_id: str) -> None:
+        """A run is done."""
+        if run_id not in self.done:
+            self.done.add(run_id)
+            self.behind += self.cost.get(run_id, 0.0)
 
     def compute(self) -> tuple[float, float]:
         """(done, all) FLOP, with the share of each run in training that it has behind it."""
-        now = self._done_compute()
+        now = self.behind
         for run_id, beat in self.active.items():
             if run_id not in self.done and beat.get("steps"):
                 now += self.cost.get(run_id, 0.0) * beat["step"] / beat["steps"]
-        return now, sum(self.cost.values())
+        return now, self.total
 
     def seconds_left(self) -> float | None:
         """From the rate of compute since we began; None while nothing is known."""
@@ -106,7 +111,7 @@ class PlainProgress(Progress):
 
     def finished(self, task: Task, outcome: Outcome) -> None:
         if outcome.loss is not None:
-            self.done.add(task.run_id)
+            self.add(task.run_id)
         self.active.pop(task.run_id, None)
         facts = f"{outcome.status:<8} {task.run_id[:8]}  {task.arm:<12}"
         tail = f"loss {outcome.loss:.3f}  {outcome.seconds:.1f} s" if outcome.loss is not None else outcome.message
@@ -159,7 +164,7 @@ class LiveProgress(Progress):
 
     def finished(self, task: Task, outcome: Outcome) -> None:
         if outcome.loss is not None:
-            self.done.add(task.run_id)
+            self.add(task.run_id)
         self.active.pop(task.run_id, None)
         tail = f"loss {outcome.loss:.3f}  {outcome.seconds:.1f} s" if outcome.loss is not None else outcome.message
         self.say(f"{outcome.status:<8} {task.run_id[:8]}  {task.arm:<12}  {tail}")

@@ -5,18 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any
 
 from algoprogress.results import Store
 from algoprogress.results.studies import study_run_ids
-
-
-class _Run(NamedTuple):
-    """What is counted of a finished run."""
-
-    status: str
-    compute: float
-    seconds: float
 
 
 class Status:
@@ -24,7 +16,7 @@ class Status:
 
     def __init__(self, store: Store) -> None:
         self.store = store
-        self._runs: dict[str, _Run] = {}
+        self._runs: dict[str, tuple[str, float, float]] = {}  # of finished runs: status, FLOP, seconds
 
     def rows(self, study: str | None = None) -> list[dict[str, Any]]:
         """One row per (study, arm), and after them one for the study, whose arm is None, with each run counted once.
@@ -34,8 +26,7 @@ class Status:
         whole study; None where unknown).
         """
         stored = [self.store.study(name) for name in ([study] if study is not None else self.store.studies())]
-        there = self.store.run_ids()
-        self._learn(there & {run_id for found in stored for run_id in study_run_ids(found)})
+        self._learn({run_id for found in stored for run_id in study_run_ids(found)})
         active = {str(row["run_id"]): row for row in self.store.active().to_dict("records")}
         failures: dict[str, float] = {}
         for failure in self.store.failures().to_dict("records"):
@@ -56,25 +47,37 @@ class Status:
     def _learn(self, run_ids: set[str]) -> None:
         new = run_ids - self._runs.keys()
         if new:
-            for run_id, r in self.store.records(new).items():
-                self._runs[run_id] = _Run(r["status"], r["compute"] or 0.0, r["wall_seconds"] or 0.0)
+            table = self.store.outcomes(new).fillna({"compute": 0.0, "wall_seconds": 0.0})
+            columns = (table[name].tolist() for name in ("run_id", "status", "compute", "wall_seconds"))
+            run_ids, *facts = columns
+            self._runs.update(zip(run_ids, zip(*facts, strict=True), strict=True))
 
     def _count(self, ids: list[str], active: dict[str, dict[Any, Any]], failures: dict[str, float]) -> dict[str, Any]:
-        kept = [self._runs[run_id] for run_id in ids if run_id in self._runs]
-        open_ = [run_id for run_id in ids if run_id not in self._runs]
+        done, diverged, compute, spent = 0, 0, 0.0, 0.0
+        open_ = []
+        for run_id in ids:  # one pass: there may be a hundred thousand
+            found = self._runs.get(run_id)
+            if found is None:
+                open_.append(run_id)
+                continue
+            status, flop, seconds = found
+            done += 1
+            diverged += status == "diverged"
+            compute += flop
+            spent += seconds
         running = [run_id for run_id in open_ if run_id in active and not active[run_id]["stale"]]
         failed = [run_id for run_id in open_ if run_id in failures and run_id not in running]
-        spent = sum(r.seconds for r in kept) + sum(failures.get(run_id, 0.0) for run_id in ids)
+        if failures:
+            spent += sum(failures.get(run_id, 0.0) for run_id in ids)
         spent += sum(_elapsed(active[run_id]) for run_id in running)
-        diverged = sum(r.status == "diverged" for r in kept)
         return {
             "runs": len(ids),
-            "done": len(kept) - diverged,
+            "done": done - diverged,
             "diverged": diverged,
             "running": len(running),
             "failed": len(failed),
             "to_do": len(open_) - len(running) - len(failed),
-            "compute_done": sum(r.compute for r in kept),
+            "compute_done": compute,
             "tokens_per_second": sum(_number(active[run_id].get("tokens_per_second")) for run_id in running),
             "hours": spent / 3600,
             "seconds_left": None,

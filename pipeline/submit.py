@@ -10,7 +10,7 @@ import contextlib
 import math
 import time
 import warnings
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -32,6 +32,7 @@ from algoprogress.results import CorruptRun, Store, StoreError, UnknownRun, clai
 from algoprogress.results.claims import Watch
 
 WINDOW = 3  # tasks in flight per slot: enough to keep workers busy, few enough to reorder what comes later
+LOOKING = 0.1  # share of a driver's time for reading claims: the rest is for the runs that end
 ENDED = ("done", "diverged", "present")
 
 
@@ -95,7 +96,8 @@ class _Loop:
         self.losses: dict[str, float] = {}
         self.specs: dict[str, RunSpec] = {}  # of the study, longest first
         self.arms: dict[str, str] = {}  # run_id -> the first arm that it is in
-        self.todo: dict[str, int] = {}  # run_id -> the generation of a silent claim that it takes over, or 0
+        # run_id -> the generation of a silent claim that it takes over, or 0; a dict would be slow at its front
+        self.todo: OrderedDict[str, int] = OrderedDict()
         self.compiled: set[str] = set()  # runs whose shape repays torch.compile
         self.running: dict[str, Task] = {}
         self.elsewhere: set[str] = set()  # claimed by other submits
@@ -110,7 +112,7 @@ class _Loop:
         self.forgiven = {run_id: len(past) for run_id, past in self.history.items() if options.retry_failed}
         self.lost: dict[str, Counter[str]] = {}  # run_id -> causes for which this submit lost its worker
         self.silence = Watch(store.folder.silent_seconds)
-        self.watched = -math.inf
+        self.next_look = -math.inf
 
     def look(self) -> None:
         """Learn losses from the store, add what the sweep asks for, and list what is to do, longest first."""
@@ -133,7 +135,7 @@ class _Loop:
         self.specs = {run_id: specs[run_id] for run_id in sorted(specs, key=lambda run_id: -cost[run_id])}
         self.arms = {entry.spec.run_id: arm for arm, entry in reversed(list(self.study.entries()))}
         known = self.losses.keys() | self.running.keys() | self.elsewhere | self.summary.failed.keys()
-        todo, self.todo = self.todo, {}
+        todo, self.todo = self.todo, OrderedDict()
         for run_id in self.specs:
             if run_id in known:
                 continue
@@ -174,11 +176,14 @@ class _Loop:
         while self.todo and not self.halted and not self.full():
             if self.executor is None:
                 self.executor = bundled(self.make_executor(), self.options.device, self.options.together)
-                preflight.check_nodes(self.executor, self.store, self.driver)
+                specs = [self.specs[run_id] for run_id in self.todo]
+                share = self.options.gpus_per_run
+                for doubt in preflight.check_nodes(self.executor, self.store, self.driver, specs, share):
+                    self.progress.say(doubt)
             if len(self.running) >= per_slot * self.executor.slots:
                 return
-            run_id = next(iter(self.todo))
-            task = self.task(run_id, self.todo.pop(run_id))
+            run_id, over = self.todo.popitem(last=False)
+            task = self.task(run_id, over)
             self.begun.add(run_id)
             self.running[run_id] = task
             self.executor.start(task)
@@ -203,6 +208,7 @@ class _Loop:
             code=provenance.code(),
             driver=self.driver,
             over=over,
+            gpu_share=self.options.gpus_per_run,
         )
 
     def settle(self, outcome: Outcome) -> None:
@@ -268,7 +274,8 @@ class _Loop:
             parts = f", each batch in {decided.micro_batches} parts" if outcome.status == "oom" else ""
             self.progress.say(f"{run_id} ({task.arm}): {outcome.message}; trying again{parts}")
             if run_id not in self.elsewhere:
-                self.todo = {run_id: 0, **self.todo}  # begun before, so it is among the longest
+                self.todo[run_id] = 0
+                self.todo.move_to_end(run_id, last=False)  # begun before, so it is among the longest
         else:
             self.elsewhere.discard(run_id)
             self.summary.failed[run_id] = outcome.message
@@ -300,10 +307,16 @@ class _Loop:
         return said if said is not None and said.get("driver") == self.driver else None
 
     def watch(self) -> None:
-        """Show the heartbeats, stop what is over its time, see how runs fare elsewhere, and obey requests."""
-        if time.monotonic() - self.watched < self.store.folder.beat_seconds:
+        """Look around once a heartbeat, or less often where that takes long: many claims, or a store far away."""
+        begun = time.monotonic()
+        if begun < self.next_look:
             return
-        self.watched = time.monotonic()
+        self.look_at_others()
+        took = time.monotonic() - begun
+        self.next_look = begun + max(self.store.folder.beat_seconds, took / LOOKING)
+
+    def look_at_others(self) -> None:
+        """Show the heartbeats, stop what is over its time, see how runs fare elsewhere, and obey requests."""
         beats: dict[str, Any] = {}
         try:
             beats = {str(beat["run_id"]): beat for beat in self.store.active().to_dict("records")}

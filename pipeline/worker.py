@@ -50,6 +50,7 @@ class Task:
     driver: str = ""  # the submit that sent it
     together: list[dict[str, Any]] = field(default_factory=list)  # tasks of runs of one shape, to be trained with it
     over: int = 0  # the generation of the claim that this driver found silent, and that may be taken over
+    gpu_share: float = 0.0  # of the GPU's memory; below 1, the others on that GPU have the rest
 
     def plain(self) -> dict[str, Any]:
         return asdict(self)
@@ -90,8 +91,10 @@ def work(task: dict[str, Any], on_progress: OnProgress | None = None) -> dict[st
     return work_alone(Task(**task), on_progress).plain()
 
 
-def work_alone(task: Task, on_progress: OnProgress | None = None) -> Outcome:
-    """One run by itself."""
+def work_alone(
+    task: Task, on_progress: OnProgress | None = None, train: Callable[[Task, OnProgress], Run] | None = None
+) -> Outcome:
+    """One run by itself; `train` stands in for a training where what is around it is measured."""
     store = Store(task.store)
     try:
         claim = take(task, store)
@@ -108,7 +111,7 @@ def work_alone(task: Task, on_progress: OnProgress | None = None) -> Outcome:
 
     try:
         with beating([claim]):
-            return publish(task, store, claim, _train(task, beat))
+            return publish(task, store, claim, (train or _train)(task, beat))
     except TakenOver:
         return Outcome(task.run_id, "elsewhere")
     except StoreError as error:
@@ -235,6 +238,7 @@ def _train(task: Task, beat: OnProgress) -> Run:
     from algoprogress.pipeline.trainer import train
 
     spec = read_spec(task)
+    keep_to_share(task)
     policy = choose(task.device, spec.dtype, task.n_threads)
     tokens = open_tokens(spec.data.corpus, spec.data.corpus_sha256, spec.data.tokenizer)
     return train(
@@ -248,6 +252,14 @@ def _train(task: Task, beat: OnProgress) -> Run:
         micro_batches=task.micro_batches,
         policy=policy.compiling() if task.torch_compile else policy,
     )
+
+
+def keep_to_share(task: Task) -> None:
+    """A run that needs more than its share of a GPU runs out of memory itself, and not its neighbours."""
+    if task.device != "cpu" and 0 < task.gpu_share < 1:
+        import torch
+
+        torch.cuda.set_per_process_memory_fraction(task.gpu_share)
 
 
 def checkpoint_name(run_id: str) -> str:

@@ -85,7 +85,7 @@ def take(folder: Folder, run_id: str, about: Mapping[str, Any], over: int = 0) -
         return None
     generation = 1 if newest is None else newest.generation + 1
     claim = Claim(folder, run_id, generation, about)
-    if not folder.create(claim.path, claim.encode()):
+    if not folder.create(claim.path, claim.encode(), durable=False):  # a power cut ends its holder too
         return None
     if newest is not None:
         folder.remove(path(run_id, newest.generation))
@@ -143,7 +143,7 @@ class Claim:
             mine = json.loads(self.folder.read(self.path)).get("nonce") == self._nonce
         except FileNotFoundError:  # the store was emptied, or somebody took over, ended and left
             mine = not self.folder.exists(f"runs/{self.run_id}.parquet") and self.folder.create(
-                self.path, self.encode()
+                self.path, self.encode(), durable=False
             )
         except ValueError:
             mine = True  # a torn file: the next heartbeat mends it
@@ -162,14 +162,15 @@ class Claim:
 @contextlib.contextmanager
 def beating(claims: Sequence[Claim]) -> Iterator[None]:
     """Heartbeats from a thread while the block runs, however long a step takes. Watch `lost` meanwhile."""
-    ended = threading.Event()
+    ended, at_work = threading.Event(), threading.Lock()
     seconds = min((claim.folder.beat_seconds for claim in claims), default=0.0)
 
     def go_on() -> None:
         while not ended.wait(seconds):
-            for claim in claims:
-                with contextlib.suppress(StoreError):  # a store that cannot be reached now may be in a moment
-                    claim.beat()
+            with at_work:
+                for claim in claims if not ended.is_set() else ():
+                    with contextlib.suppress(StoreError):  # a store that cannot be reached now may be in a moment
+                        claim.beat()
 
     thread = threading.Thread(target=go_on, name="heartbeats", daemon=True)
     if claims:
@@ -178,8 +179,8 @@ def beating(claims: Sequence[Claim]) -> Iterator[None]:
         yield
     finally:
         ended.set()
-        if claims:
-            thread.join()
+        with at_work:  # no beat comes after this; the thread ends by itself, which need not be waited for
+            pass
 
 
 class Watch:

@@ -35,7 +35,8 @@ class Folder(Protocol):
     beat_seconds: float  # between two heartbeats of a claim
     silent_seconds: float  # after that long without one, another process may take the run over
 
-    def create(self, name: str, data: bytes) -> bool: ...  # first wins; False when the file was already there
+    # first wins; False when the file was already there. What is not durable may be gone after a power cut.
+    def create(self, name: str, data: bytes, durable: bool = True) -> bool: ...
     def replace(self, name: str, data: bytes, durable: bool = True) -> None: ...
     def read(self, name: str) -> bytes: ...  # FileNotFoundError if there is none
     def exists(self, name: str) -> bool: ...
@@ -134,19 +135,20 @@ class LocalFolder:
         finally:
             os.close(descriptor)
 
-    def create(self, name: str, data: bytes) -> bool:
+    def create(self, name: str, data: bytes, durable: bool = True) -> bool:
         path = self.path / name
         with _explained("write", path):
             if path.exists():
                 return False
-            with self._staged(path, data, durable=True) as staged:
+            with self._staged(path, data, durable) as staged:
                 try:
                     self._link(staged, path)
                 except FileExistsError:
                     # On NFS the answer to a link that succeeded can be lost; its repetition then finds the file there.
                     if os.stat(staged).st_nlink == 1:
                         return False
-            self._sync_names(path.parent)
+            if durable:
+                self._sync_names(path.parent)
         return True
 
     def replace(self, name: str, data: bytes, durable: bool = True) -> None:
@@ -173,21 +175,24 @@ class LocalFolder:
         with _explained("read", path):
             try:
                 with os.scandir(path) as found:
-                    return sorted((e for e in found if not e.name.startswith(".")), key=lambda e: e.name)
+                    return [entry for entry in found if entry.name[0] != "."]
             except FileNotFoundError:
                 return []
 
     def entries(self, folder: str) -> list[Entry]:
         found = []
         for entry in self._scan(folder):
-            with contextlib.suppress(FileNotFoundError):  # removed since the listing
+            try:
                 if entry.is_file():
                     status = entry.stat()
                     found.append(Entry(entry.name, status.st_size, str(status.st_mtime_ns)))
+            except FileNotFoundError:  # removed since the listing
+                continue
+        found.sort()
         return found
 
     def folders(self, folder: str) -> list[str]:
-        return [entry.name for entry in self._scan(folder) if entry.is_dir()]
+        return sorted(entry.name for entry in self._scan(folder) if entry.is_dir())
 
     def move(self, name: str, to: str) -> None:
         path = self.path / to

@@ -7,19 +7,18 @@ import numpy as np
 import pandas as pd
 
 from algoprogress.results.columns import CURVE_COLUMNS, RECORD_COLUMNS, SPEC_COLUMNS, STUDY_COLUMNS, Column
-from algoprogress.results.record import row
 from algoprogress.results.runfile import Curve
 
 TEXT = pd.Series(["text"]).dtype  # str from pandas 3 on, object before
 _MEMBER = [column.name for column in STUDY_COLUMNS]
-_FACTS = RECORD_COLUMNS + SPEC_COLUMNS
+FACTS = RECORD_COLUMNS + SPEC_COLUMNS
 
 
 def table(rows: list[dict[str, Any]], columns: list[Column]) -> pd.DataFrame:
     """A DataFrame of `rows` with `columns` in their types, and then whatever else the rows hold, by name."""
     others = sorted(set().union(*rows) - {column.name for column in columns})
-    typed = {c.name: _typed(_values(rows, c.name), c.dtype) for c in columns}
-    return pd.DataFrame(typed | {name: _guessed(_values(rows, name)) for name in others})
+    known = {c.name: typed(_values(rows, c.name), c.dtype) for c in columns}
+    return pd.DataFrame(known | {name: guessed(_values(rows, name)) for name in others})
 
 
 def _values(rows: list[dict[str, Any]], name: str) -> list[Any]:
@@ -29,7 +28,8 @@ def _values(rows: list[dict[str, Any]], name: str) -> list[Any]:
         return [row.get(name) for row in rows]
 
 
-def _typed(values: list[Any], dtype: str) -> pd.Series:
+def typed(values: list[Any], dtype: str) -> pd.Series:
+    """A column of values, None where one is missing, as `Column.dtype` says."""
     if dtype == "str":
         return pd.Series(values, dtype=TEXT)
     if dtype == "bool":
@@ -39,60 +39,62 @@ def _typed(values: list[Any], dtype: str) -> pd.Series:
     return pd.Series(np.array(values, dtype=np.float64))
 
 
-def _guessed(values: list[Any]) -> pd.Series:
+def guessed(values: list[Any]) -> pd.Series:
     """The type of a column that the schema does not list, such as a field of one architecture's configuration."""
     kinds = {type(value) for value in values if value is not None}
     if kinds <= {int, float}:
-        return _typed(values, "int64" if kinds == {int} else "float64")
+        return typed(values, "int64" if kinds == {int} else "float64")
     if kinds == {str}:
-        return _typed(values, "str")
+        return typed(values, "str")
     if kinds == {bool}:
-        return _typed(values, "bool")
+        return typed(values, "bool")
     return pd.Series(values, dtype=object)
 
 
-def runs_table(records: dict[str, dict[str, Any]], studies: Iterable[dict[str, Any]], with_loose: bool) -> pd.DataFrame:
+def runs_table(facts: pd.DataFrame, studies: Iterable[dict[str, Any]], with_loose: bool) -> pd.DataFrame:
     """One row per (study, arm, run): studies by name, arms in their study's order, then compute_budget and compute.
 
     Args:
-        records: Run id -> record.
-        studies: Studies as stored. Runs that are not in `records` have no row.
+        facts: One row per run, by run_id.
+        studies: Studies as stored. Runs that are not in `facts` have no row.
         with_loose: Whether runs of no study follow, with study and arm missing.
     """
-    run_ids = sorted(records)
-    place = {run_id: i for i, run_id in enumerate(run_ids)}
-    facts = table([row(records[run_id]) for run_id in run_ids], _FACTS).drop(columns=_MEMBER, errors="ignore")
+    facts = facts.drop(columns=_MEMBER, errors="ignore")
+    place = pd.Index(facts["run_id"])
 
-    # study, arm, compute_budget, stage, place in facts, and then the order: of the study, the arm, and the run
-    members: list[tuple[str | None, str | None, float | None, str, int, int, int, int]] = []
+    # study, arm, compute_budget and stage of each run, place in facts, and then the order: of the study, arm and run
+    parts: list[tuple[str | None, str | None, list[float | None], list[str], np.ndarray, int, int, np.ndarray]] = []
     for s, study in enumerate(sorted(studies, key=lambda study: study["name"])):
         for a, (arm, entries) in enumerate(study["arms"].items()):
-            for r, entry in enumerate(entries):
-                if (found := place.get(entry["run_id"])) is not None:
-                    stage = entry.get("stage", "main")
-                    members.append((study["name"], arm, entry.get("compute_budget"), stage, found, s, a, r))
+            places = place.get_indexer([entry["run_id"] for entry in entries])
+            there = np.flatnonzero(places >= 0)
+            budgets = [entry.get("compute_budget") for entry in entries]
+            stages = [entry.get("stage", "main") for entry in entries]
+            of_there = ([budgets[i] for i in there], [stages[i] for i in there])
+            parts.append((study["name"], arm, *of_there, places[there], s, a, there))
     if with_loose:
-        named = {member[4] for member in members}
-        members += [(None, None, None, "main", i, 2**31, 0, i) for i in range(len(run_ids)) if i not in named]
+        named = np.zeros(len(facts), bool)
+        for part in parts:
+            named[part[4]] = True
+        loose = np.flatnonzero(~named)
+        parts.append((None, None, [None] * len(loose), ["main"] * len(loose), loose, 2**31, 0, loose))
 
-    names, arms, budgets, stages, places, *order = [list(column) for column in zip(*members, strict=True)] or [[]] * 8
-    of_study, of_arm, of_run = order
-    member_table = (
-        table([], STUDY_COLUMNS)
-        if not members
-        else pd.DataFrame(
-            {
-                "study": _typed(names, "str"),
-                "arm": _typed(arms, "str"),
-                "compute_budget": _typed(budgets, "float64"),
-                "stage": _typed(stages, "str"),
-            }
-        )
-    )
-    frame = pd.concat([member_table, facts.take(places).reset_index(drop=True)], axis="columns")
-    budget = frame["compute_budget"].fillna(np.inf).to_numpy()
-    by = (np.array(of_run), frame["compute"].to_numpy(), budget, np.array(of_arm), np.array(of_study))  # last one first
-    return frame.take(np.lexsort(by)).reset_index(drop=True)
+    parts = [part for part in parts if len(part[4])]
+    if not parts:
+        return pd.concat([table([], STUDY_COLUMNS), facts.iloc[:0]], axis="columns")
+    sizes = [len(part[4]) for part in parts]
+    members = {
+        "study": typed([name for part, n in zip(parts, sizes, strict=True) for name in [part[0]] * n], "str"),
+        "arm": typed([name for part, n in zip(parts, sizes, strict=True) for name in [part[1]] * n], "str"),
+        "compute_budget": typed([budget for part in parts for budget in part[2]], "float64"),
+        "stage": typed([stage for part in parts for stage in part[3]], "str"),
+    }
+    rows = facts.take(np.concatenate([part[4] for part in parts])).reset_index(drop=True)
+    budget = members["compute_budget"].fillna(np.inf).to_numpy()
+    of_study, of_arm = (np.repeat([part[i] for part in parts], sizes) for i in (5, 6))
+    of_run = np.concatenate([part[7] for part in parts])
+    order = np.lexsort((of_run, rows["compute"].to_numpy(), budget, of_arm, of_study))  # by the last one first
+    return pd.concat([pd.DataFrame(members), rows], axis="columns").take(order).reset_index(drop=True)
 
 
 def curves_table(curves: dict[str, Curve]) -> pd.DataFrame:

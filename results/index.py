@@ -1,4 +1,4 @@
-"""The index: every run's record and curve in two files, so that ten thousand runs are read in less than a second.
+"""The index: all runs' facts, records and curves in three files, so that 100,000 runs are read in a second or two.
 
 It is a copy. The files in runs/ are the truth: an entry counts only while its run's file is there with the size and
 time stamp (or tag) that it had when it was copied. So the index may be deleted, or its making killed, at any moment.
@@ -6,6 +6,7 @@ time stamp (or tag) that it had when it was copied. So the index may be deleted,
 
 import contextlib
 import io
+import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -13,11 +14,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from algoprogress.results import flat
 from algoprogress.results.columns import SCHEMA_VERSION
 from algoprogress.results.files import Entry, Folder
 from algoprogress.results.problems import Unreadable, first_line
-from algoprogress.results.runfile import CURVE_SCHEMA, Curve, curve_sha256, parse_record
+from algoprogress.results.runfile import CURVE_SCHEMA, Curve, curve_sha256, parse_record, sha256
 
+FACTS = re.compile(r"facts\.([0-9a-f]{64})\.parquet")  # named by the SHA-256 of its bytes, which proves them
 RECORDS = "index/records.parquet"
 CURVES = "index/curves.parquet"
 _PINS = [pa.field("run_id", pa.string()), pa.field("size", pa.int64()), pa.field("modified", pa.string())]
@@ -28,6 +31,43 @@ _CURVES_SCHEMA = pa.schema(
 _GROUP = 512  # runs in memory at a time: some 50 MB of curves
 
 Entries = dict[str, Entry]  # run id -> the listing of its file
+
+
+def facts(folder: Folder, entries: Entries) -> pa.Table:
+    """The rows of those runs in `entries` that the index has and whose files are unchanged, as `flat.pack` makes them.
+
+    Raises:
+        Unreadable: If the index is damaged.
+    """
+    tables = []
+    for name in _facts_files(folder)[-1:]:  # a compaction that was killed may leave two; either will do
+        with contextlib.suppress(FileNotFoundError):  # a compaction has just made another
+            data = folder.read(name)
+            if name != _facts_name(data):
+                raise _damaged("its bytes are not those that were written")
+            table = pq.read_table(pa.BufferReader(data), use_threads=False)
+            if _version(table.schema.metadata) == str(SCHEMA_VERSION):
+                tables.append(_valid(table, entries).drop_columns([pin.name for pin in _PINS]))
+    return flat.join(tables)
+
+
+def _facts_files(folder: Folder) -> list[str]:
+    return [f"index/{entry.name}" for entry in folder.entries("index") if FACTS.fullmatch(entry.name)]
+
+
+def _facts_name(data: bytes) -> str:
+    return f"index/facts.{sha256(data)}.parquet"
+
+
+def _version(metadata: dict[bytes, bytes] | None) -> str:
+    return (metadata or {}).get(b"schema_version", b"").decode()
+
+
+def _damaged(why: str) -> Unreadable:
+    return Unreadable(
+        f"the index can not be read ({why}), so each run's own file was read instead",
+        "run `algoprogress compact` to make it anew, or delete the folder index/",
+    )
 
 
 def records(folder: Folder, entries: Entries) -> dict[str, dict[str, Any]]:
@@ -81,16 +121,12 @@ def _groups(folder: Folder, name: str, schema: pa.Schema, entries: Entries) -> l
         return []
     try:
         file = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
-        version = (file.metadata.metadata or {}).get(b"schema_version", b"").decode()
-        if version != str(SCHEMA_VERSION) or not file.schema_arrow.equals(schema):
+        if _version(file.metadata.metadata) != str(SCHEMA_VERSION) or not file.schema_arrow.equals(schema):
             return []  # of another version of this package
         tables = (_valid(file.read_row_group(i), entries) for i in range(file.num_row_groups))
         return [table for table in tables if len(table)]
     except Exception as error:  # damaged bytes raise whatever the parser meets first
-        raise Unreadable(
-            f"the index can not be read ({first_line(error)}), so each run's own file was read instead",
-            "run `algoprogress compact` to make it anew, or delete the folder index/",
-        ) from error
+        raise _damaged(first_line(error)) from error
 
 
 def _valid(table: pa.Table, entries: Entries) -> pa.Table:
@@ -102,7 +138,7 @@ def _valid(table: pa.Table, entries: Entries) -> pa.Table:
 
 
 def write(folder: Folder, entries: Entries, read_rows: Callable[[list[str]], Iterable[dict[str, Any]]]) -> int:
-    """Makes the index anew from the runs' files, replacing each of its two files in one step.
+    """Makes the index anew from the runs' files, replacing each of its files in one step.
 
     Args:
         folder: The store's folder.
@@ -112,6 +148,7 @@ def write(folder: Folder, entries: Entries, read_rows: Callable[[list[str]], Ite
     Returns:
         The number of runs in the index.
     """
+    tables = []
     buffers = {RECORDS: io.BytesIO(), CURVES: io.BytesIO()}
     written = 0
     with contextlib.ExitStack() as stack:
@@ -127,14 +164,32 @@ def write(folder: Folder, entries: Entries, read_rows: Callable[[list[str]], Ite
             ]
             if not rows:
                 continue
+            table = flat.pack([row["facts"] for row in rows])
+            for pin in reversed(_PINS):
+                table = table.add_column(0, pin, _column(rows, pin))
+            tables.append(table)
             for writer in writers:
                 writer.write_table(pa.table([_column(rows, field) for field in writer.schema], schema=writer.schema))
             written += len(rows)
         for writer in writers:
             writer.add_key_value_metadata({"schema_version": str(SCHEMA_VERSION)})
-    for name, buffer in buffers.items():
-        folder.replace(name, buffer.getvalue())
+    before = _facts_files(folder)
+    files = {name: buffer.getvalue() for name, buffer in buffers.items()}
+    if tables:
+        data = _encode(flat.join(tables))
+        files[_facts_name(data)] = data
+    for name, data in files.items():
+        folder.replace(name, data)
+    for name in set(before) - files.keys():
+        folder.remove(name)
     return written
+
+
+def _encode(table: pa.Table) -> bytes:
+    buffer = io.BytesIO()
+    table = table.replace_schema_metadata({"schema_version": str(SCHEMA_VERSION)})
+    pq.write_table(table, buffer, compression="zstd")
+    return buffer.getvalue()
 
 
 def _column(rows: list[dict[str, Any]], field: pa.Field) -> pa.Array:

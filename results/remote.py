@@ -58,7 +58,7 @@ class RemoteFolder:
                 f"check the address, the credentials and the connection, or {ELSEWHERE}."
             ) from error
 
-    def create(self, name: str, data: bytes) -> bool:
+    def create(self, name: str, data: bytes, durable: bool = True) -> bool:
         filesystem, root = self._target
         with self._explained("write", name):
             for attempt in range(_CONFLICTS):

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from algoprogress.results.columns import CURVE_COLUMNS, SCHEMA_VERSION
 from algoprogress.results.problems import Unreadable, first_line
-from algoprogress.results.record import check_run_id, faults, upgrade
+from algoprogress.results.record import check_run_id, faults, row, upgrade
 
 _TYPES = {"int64": pa.int64(), "float64": pa.float64()}
 CURVE_SCHEMA = pa.schema([pa.field(c.name, _TYPES[c.dtype], nullable=False) for c in CURVE_COLUMNS])
@@ -176,18 +176,19 @@ def read_curve(data: bytes, run_id: str) -> Curve:
     Raises:
         Unreadable: If it is not what was written.
     """
-    return _read_all(data, run_id)[1]
+    return _read_all(data, run_id)[2]
 
 
 def read_index_row(data: bytes, run_id: str) -> dict[str, Any]:
-    """What the index keeps of a run: its record as stored, the sums, and the curve's columns; every sum verified.
+    """What the index keeps of a run: its facts, its record as stored, the sums, and the curve's columns; all verified.
 
     Raises:
         Unreadable: If the file is not what was written.
     """
-    footer, curve = _read_all(data, run_id)
+    record, footer, curve = _read_all(data, run_id)
     return {
         "run_id": run_id,
+        "facts": row(record),
         "record": footer[b"record"].decode(),
         "record_sha256": footer[b"record_sha256"].decode(),
         "file_sha256": sha256(data),
@@ -196,9 +197,9 @@ def read_index_row(data: bytes, run_id: str) -> dict[str, Any]:
     }
 
 
-def _read_all(data: bytes, run_id: str) -> tuple[dict[bytes, bytes], Curve]:
+def _read_all(data: bytes, run_id: str) -> tuple[dict[str, Any], dict[bytes, bytes], Curve]:
     file, footer = _footer(data, lambda source: pq.ParquetFile(source, page_checksum_verification=True))
-    _checked_record(footer, run_id)
+    record = _checked_record(footer, run_id)
     try:
         table = file.read(use_threads=False)
         curve = {name: table.column(name).to_numpy() for name in table.column_names}
@@ -210,4 +211,4 @@ def _read_all(data: bytes, run_id: str) -> tuple[dict[bytes, bytes], Curve]:
     # A column that an older file does not have is missing (NaN), and so can only be a float.
     absent = np.full(len(table), np.nan)
     present = {f.name: curve.get(f.name, absent).astype(f.type.to_pandas_dtype(), copy=False) for f in CURVE_SCHEMA}
-    return footer, present
+    return record, footer, present

@@ -13,18 +13,21 @@ A store is a folder or a fsspec URL:
 """
 
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 
-from algoprogress.results import frames, index, progress, runfile, studies
+from algoprogress.results import flat, frames, index, progress, runfile, studies
 from algoprogress.results.files import Entry, StoreError, open_folder
 from algoprogress.results.journal import Journal
 from algoprogress.results.problems import CorruptRun, Problem, UnknownRun, Unreadable, problem, warn
-from algoprogress.results.record import STATUSES, check_run_id, is_run_id
+from algoprogress.results.record import STATUSES, check_run_id, row
 from algoprogress.results.runfile import Curve
 from algoprogress.results.verify import verify
 
@@ -33,8 +36,10 @@ __all__ = ["CorruptRun", "Store", "StoreError", "UnknownRun"]
 DEFAULT_URL = "results/data"
 _READERS = 8  # files read at once: hides the latency of network storage, which one thread would wait for
 _BATCH = 64
+_PACKED = 4096  # records that are turned into a table at a time
 _FEW = 256  # that many curves are read sooner from their own files than from an index of thousands
 _PROBE_BYTES = 1 << 20  # room for a few dozen runs' files
+_FILE = re.compile(r"[0-9a-f]{20}\.parquet")
 T = TypeVar("T")
 
 
@@ -92,9 +97,7 @@ class Store(Journal):
 
     def run_files(self) -> dict[str, Entry]:
         """Run id -> the listing of its file."""
-        suffix = ".parquet"
-        files = ((entry.name.removesuffix(suffix), entry) for entry in self.folder.entries("runs"))
-        return {run_id: entry for run_id, entry in files if entry.name == run_id + suffix and is_run_id(run_id)}
+        return {entry.name[:20]: entry for entry in self.folder.entries("runs") if _FILE.fullmatch(entry.name)}
 
     def record(self, run_id: str) -> dict[str, Any]:
         """The record of one run. Raises UnknownRun (a KeyError) if there is none, StoreError if its file is damaged."""
@@ -126,10 +129,10 @@ class Store(Journal):
             raise ValueError(f"status must be one of {', '.join(STATUSES)}, or None for all; it is {status!r}.")
         problems: list[Problem] = []
         found = list(self.readable_studies(problems)) if study is None else [self.study(study)]
-        records = self._records(None if study is None else studies.study_run_ids(found[0]), problems)
-        if status is not None:
-            records = {run_id: record for run_id, record in records.items() if record["status"] == status}
-        table = frames.runs_table(records, found, with_loose=study is None)
+        rows = self._rows(None if study is None else studies.study_run_ids(found[0]), problems)
+        if status is not None and len(rows):
+            rows = rows.filter(pc.equal(rows.column("str:status"), status))
+        table = frames.runs_table(flat.frame(rows, frames.FACTS), found, with_loose=study is None)
         table.attrs["corrupt"] = warn(problems)
         return table
 
@@ -175,11 +178,42 @@ class Store(Journal):
         return found
 
     def _records(self, run_ids: list[str] | None, problems: list[Problem]) -> dict[str, dict[str, Any]]:
-        files = self.run_files()
-        if run_ids is not None:
-            files = {run_id: files[run_id] for run_id in run_ids if run_id in files}
+        files = self._files(run_ids)
         found = self.from_index(index.records, files, problems)
         return found | self.from_files(files.keys() - found.keys(), runfile.read_record, problems)
+
+    def outcomes(self, run_ids: Iterable[str]) -> pd.DataFrame:
+        """Of those of these runs that are stored and whole: run_id, status, compute and wall_seconds."""
+        problems: list[Problem] = []
+        rows = self._rows(list(run_ids), problems)
+        warn(problems)
+        wanted = ("run_id", "status", "compute", "wall_seconds")
+        kept = [name for name in rows.column_names if name.partition(":")[2] in wanted]
+        columns = [column for column in frames.FACTS if column.name in wanted]
+        return flat.frame(rows.select([flat.NAMES, *kept]), columns)[list(wanted)]
+
+    def _rows(self, run_ids: list[str] | None, problems: list[Problem]) -> pa.Table:
+        """A row of facts for each run, by run_id; of all runs or of those of `run_ids` that are stored."""
+        files = self._files(run_ids)
+        try:
+            known = index.facts(self.folder, files)
+        except Unreadable as error:
+            problems.append(problem(None, "index/", error.problem, error.remedy))
+            known = flat.pack([])
+        there = set(known.column("str:run_id").to_pylist()) if len(known) else set()
+        fresh = self.from_files(files.keys() - there, runfile.read_record, problems)
+        if not fresh:
+            return known
+        ordered = sorted(fresh)
+        groups = (ordered[i : i + _PACKED] for i in range(0, len(ordered), _PACKED))
+        rows = flat.join([known, *(flat.pack([row(fresh.pop(run_id)) for run_id in group]) for group in groups)])
+        return rows.sort_by("str:run_id") if there else rows
+
+    def _files(self, run_ids: list[str] | None) -> dict[str, Entry]:
+        files = self.run_files()
+        if run_ids is None or files.keys() <= set(run_ids):
+            return files
+        return {run_id: files[run_id] for run_id in run_ids if run_id in files}
 
     def from_index(
         self, read: Callable[..., dict[str, T]], files: dict[str, Entry], problems: list[Problem]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -116,6 +118,9 @@ def submit(
         ),
     ] = "local",
     gpus_per_run: Annotated[float, typer.Option(min=0, help="Share of a GPU for each run; 0: train on CPUs.")] = 0.0,
+    accelerator_type: Annotated[
+        str | None, typer.Option(help="Only on nodes with this accelerator, by Ray's name, such as H100.")
+    ] = None,
     max_hours: Annotated[
         float | None, typer.Option(help="Refuse (exit code 3) a plan of more wall hours than this.")
     ] = None,
@@ -147,6 +152,8 @@ def submit(
     for option, given in (("--time-limit", time_limit), ("--fail-fast", fail_fast), ("--compile", compile_)):
         if given and ensembles:
             raise ValueError(f"{option} is for runs that are trained one by one: leave out {option} or --ensembles")
+    if accelerator_type is not None and not gpus_per_run:
+        raise ValueError("--accelerator-type says which GPU, and --gpus-per-run how much of it: give both")
     if detach and not jobs.is_job_address(address):
         raise ValueError("--detach queues a job on a cluster's head: give --address http://HEAD:8265 too")
     if jobs.is_job_address(address):
@@ -156,7 +163,8 @@ def submit(
             raise ValueError(
                 "a job tells in its log how the runs went: ask `algoprogress status --json` in place of --json"
             )
-        asked = {"--slots": slots, "--gpus-per-run": gpus_per_run or None, "--max-hours": max_hours,
+        asked = {"--slots": slots, "--gpus-per-run": gpus_per_run or None,
+                 "--accelerator-type": accelerator_type, "--max-hours": max_hours,
                  "--time-limit": time_limit, "--retry-failed": retry_failed or None, "--fail-fast": fail_fast or None,
                  "--limit": limit, "--compile": compile_ or None, "--ensembles": ensembles or None,
                  "--no-ensembles": ensembles is False or None, "--preset": preset}  # fmt: skip
@@ -172,19 +180,23 @@ def submit(
                 f"{found.name} needs about {hours:.3g} hours here, more than --max-hours {max_hours:g}: "
                 "raise the cap, take more slots, or take a smaller study"
             )
-    summary = submitting.submit(
-        found,
-        there,
-        lambda: executors.make(executor, slots=slots, address=address, gpus_per_run=gpus_per_run),
-        progress(found.name),
-        time_limit=time_limit,
-        retry_failed=retry_failed,
-        fail_fast=fail_fast,
-        limit=limit,
-        device=device,
-        ensembles=ensembles,
-        compile_for=(slots or os.cpu_count() or 1) if compile_ else 0,
-    )
+    with contextlib.redirect_stdout(sys.stderr):  # Ray prints there what befalls its nodes; ours is for the answer
+        summary = submitting.submit(
+            found,
+            there,
+            lambda: executors.make(
+                executor, slots=slots, address=address, gpus_per_run=gpus_per_run, accelerator_type=accelerator_type
+            ),
+            progress(found.name),
+            time_limit=time_limit,
+            retry_failed=retry_failed,
+            fail_fast=fail_fast,
+            limit=limit,
+            device=device,
+            gpus_per_run=gpus_per_run,
+            ensembles=ensembles,
+            compile_for=(slots or os.cpu_count() or 1) if compile_ else 0,
+        )
     failed = [{"run_id": run_id, "message": message} for run_id, message in summary.failed.items()]
     facts = {
         "study": found.name,

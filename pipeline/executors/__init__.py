@@ -74,7 +74,12 @@ def _process(**options: Any) -> Executor:
 def _ray(**options: Any) -> Executor:
     from algoprogress.pipeline.executors.ray import RayExecutor
 
-    return RayExecutor(options.get("slots"), options.get("address", "local"), options.get("gpus_per_run", 0.0))
+    return RayExecutor(
+        options.get("slots"),
+        options.get("address", "local"),
+        options.get("gpus_per_run", 0.0),
+        accelerator_type=options.get("accelerator_type"),
+    )
 
 
 EXECUTORS: dict[str, Callable[..., Executor]] = {"inline": _inline, "process": _process, "ray": _ray}

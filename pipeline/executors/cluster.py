@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 SECONDS = 5.0  # for the head to answer
+TYPE = "accelerator_type:"  # what Ray calls the resource by which a node says what it has
 ALIVE = "/ray.rpc.NodeInfoGcsService/CheckAlive"
 
 
@@ -136,7 +137,15 @@ def only_on_loopback(address: str) -> bool:
     return _ask(f"{own}:{address.rpartition(':')[2]}", token())[0] == "UNAVAILABLE"
 
 
-def workers(nodes: Iterable[Mapping[str, Any]], cpus: float, gpus: float) -> dict[str, int]:
+def accelerators(nodes: Iterable[Mapping[str, Any]]) -> list[str]:
+    """The types of accelerator that nodes which are alive say they have, by Ray's names, such as H100."""
+    resources = {name for node in nodes if node.get("Alive") for name in node.get("Resources", {})}
+    return sorted(name.removeprefix(TYPE) for name in resources if name.startswith(TYPE))
+
+
+def workers(
+    nodes: Iterable[Mapping[str, Any]], cpus: float, gpus: float, accelerator_type: str | None = None
+) -> dict[str, int]:
     """Node id -> runs at once that fit there, of the nodes that are alive. A run is on one node."""
     found = {}
     for node in nodes:
@@ -144,6 +153,8 @@ def workers(nodes: Iterable[Mapping[str, Any]], cpus: float, gpus: float) -> dic
             continue
         has = node.get("Resources", {})
         fits = int(has.get("CPU", 0.0) // cpus)
+        if accelerator_type is not None and f"{TYPE}{accelerator_type}" not in has:
+            fits = 0
         if gpus:
             per_gpu = int(1 / gpus + 1e-9) if gpus <= 1 else 0  # Ray gives a fraction of one device, never of two
             whole = int(has.get("GPU", 0.0))

@@ -16,6 +16,7 @@ from typing import Any
 from algoprogress.pipeline.executors import ClusterLost, NotEnoughResources
 from algoprogress.pipeline.executors.cluster import (
     NoCluster,
+    accelerators,
     check_answers,
     find,
     no_answer,
@@ -55,13 +56,22 @@ class RayExecutor:
         slots: runs at once; by default all cores of a local cluster, and all that fit on a running one.
         address: "local" for an own cluster on this machine, else a running cluster's address or "auto".
         gpus_per_run: share of a GPU that a run reserves.
+        work: what a worker does with a task.
+        accelerator_type: a run is only put on a node with this accelerator, by Ray's name, such as H100.
 
     Raises:
         NoCluster: no cluster can be used at the address.
         NotEnoughResources: no node has what one run asks for.
     """
 
-    def __init__(self, slots: int | None = None, address: str = "local", gpus_per_run: float = 0.0) -> None:
+    def __init__(
+        self,
+        slots: int | None = None,
+        address: str = "local",
+        gpus_per_run: float = 0.0,
+        work: Callable[[dict[str, Any]], dict[str, Any]] = work_under_raylet,
+        accelerator_type: str | None = None,
+    ) -> None:
         os.environ.update(ENVIRONMENT)
         options: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
         self._local: LocalCluster | None = None
@@ -86,7 +96,7 @@ class RayExecutor:
         self._ray = ray
         self._running: dict[Any, Task] = {}
         self._stopped: set[str] = set()
-        self._most, self._gpus = slots, gpus_per_run
+        self._most, self._gpus, self._type = slots, gpus_per_run, accelerator_type
         try:
             on_sigterm = signal.getsignal(signal.SIGTERM)
             self._init(options)
@@ -100,15 +110,21 @@ class RayExecutor:
             self.close()
             raise
         if self.slots < 1:
-            has = ray.cluster_resources()
+            has, types = ray.cluster_resources(), accelerators(ray.nodes())
             self.close()
+            if accelerator_type is not None and accelerator_type not in types:
+                raise NotEnoughResources(
+                    f"a run asks for an accelerator of type {accelerator_type}, and the cluster has "
+                    f"{', '.join(types) or 'none that it names'}: choose one of these, or leave --accelerator-type out"
+                )
             raise NotEnoughResources(
                 f"a run asks for {CPUS} CPU and {gpus_per_run:g} GPU on one node; the cluster has "
                 f"{has.get('CPU', 0):g} CPU and {has.get('GPU', 0):g} GPU on {len(self._nodes)} nodes: leave "
                 "--gpus-per-run out, ask for less, or start a larger cluster"
             )
         # max_calls=0: a worker is kept for the next run, so torch is imported once per core, also on GPUs
-        self._remote = ray.remote(num_cpus=CPUS, num_gpus=gpus_per_run, max_retries=0, max_calls=0)(work_under_raylet)
+        asked: dict[str, Any] = {"accelerator_type": accelerator_type} if accelerator_type is not None else {}
+        self._remote = ray.remote(num_cpus=CPUS, num_gpus=gpus_per_run, max_retries=0, max_calls=0, **asked)(work)
 
     def _init(self, options: dict[str, Any]) -> None:
         for attempt in range(STARTS):
@@ -129,7 +145,7 @@ class RayExecutor:
         return fit if self._most is None else min(fit, self._most)
 
     def _count(self) -> None:
-        self._nodes = workers(self._ray.nodes(), CPUS, self._gpus)
+        self._nodes = workers(self._ray.nodes(), CPUS, self._gpus, self._type)
         self._counted = time.monotonic()
 
     def start(self, task: Task) -> None:

@@ -2,7 +2,8 @@
 
     python -m pytest tests/faults --reliability docs/reliability.md
 
-writes the table between the markers of that page.
+writes the table between the markers of that page. A session of some of the tests replaces their lines and keeps the
+others; to begin anew, delete the table.
 """
 
 from __future__ import annotations
@@ -55,15 +56,24 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     target = session.config.getoption("--reliability", None)
     if target is None:
         return
-    lines = ["| # | fault | what came of it | tests |", "|---|---|---|---|"]
-    for (number, fault), row in sorted(_results.items()):
+    page = Path(target)
+    head, _, rest = page.read_text(encoding="utf-8").partition(BEGIN)
+    table, _, tail = rest.partition(END)
+    lines = {_key(line): line for line in table.splitlines() if _key(line)[0]}
+    for (number, fault), row in _results.items():
         outcomes = list(row["outcomes"].values())
         counts = ", ".join(f"{outcomes.count(o)} {o}" for o in ("passed", "failed", "skipped") if o in outcomes)
-        lines.append(f"| {number} | {fault} | {'; '.join(dict.fromkeys(row['said'])) or '–'} | {counts} |")
-    page = Path(target)
-    text = page.read_text(encoding="utf-8")
-    head, _, rest = text.partition(BEGIN)
-    page.write_text(head + "\n".join([BEGIN, "", *lines, "", END]) + rest.partition(END)[2], encoding="utf-8")
+        line = f"| {number} | {fault} | {'; '.join(dict.fromkeys(row['said'])) or '–'} | {counts} |"
+        lines[_key(line)] = line
+    ordered = [lines[key] for key in sorted(lines)]
+    titles = ["| # | fault | what came of it | tests |", "|---|---|---|---|"]
+    page.write_text(head + "\n".join([BEGIN, "", *titles, *ordered, "", END]) + tail, encoding="utf-8")
+
+
+def _key(line: str) -> tuple[int, str]:
+    """Number and fault of a line of the table; (0, "") where it is none."""
+    cells = [cell.strip() for cell in line.split("|")]
+    return (int(cells[1]), cells[2]) if len(cells) > 3 and cells[1].isdigit() else (0, "")
 
 
 @pytest.fixture

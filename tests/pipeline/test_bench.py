@@ -8,7 +8,16 @@ import numpy as np
 import pytest
 import torch
 
-from algoprogress.pipeline import bench, bench_grid, bench_levers, bench_parity, bench_report, bench_train
+from algoprogress.pipeline import (
+    bench,
+    bench_grid,
+    bench_levers,
+    bench_parity,
+    bench_report,
+    bench_schedule,
+    bench_store,
+    bench_train,
+)
 from algoprogress.pipeline.bench_train import CASES, CONTEXT, Case, installed
 
 TINY = Case("modern", 1, 16, 257, 256, {"plain": (1.0, 1.0)})
@@ -166,3 +175,52 @@ def test_bench_all_writes_the_page_where_there_is_a_docs_folder(cli, monkeypatch
     (tmp_path / "docs").mkdir()
     assert cli("bench", "all")[0] == 0
     assert "Is it quick?" in (tmp_path / "docs" / "benchmarks.md").read_text()
+
+
+def test_a_store_of_300_runs_is_read_whole_before_between_and_after_compactions():
+    found = bench_store.limits(300)
+    assert [row["unit"] for row in found] == ["wall ms", "wall s", "wall s", "wall s", "GiB", "wall s"]
+    assert all(row["ratio"] == pytest.approx(row["peer"] / row["ours"]) for row in found)
+    assert all(row["holds"] for row in found)
+
+
+def test_a_store_that_loses_a_run_does_not_hold(monkeypatch):
+    facts = {"runs": 10.0, "wall": 0.1, "cpu": 0.1, "bytes": 1e6}
+    monkeypatch.setattr(bench_store, "fill", lambda url, runs: None)
+    monkeypatch.setattr(bench_store, "kill_compactions", lambda url: None)
+    monkeypatch.setattr(bench_store, "measured", lambda act, url: {**facts, "runs": 9.0 if act == "status" else 10.0})
+    assert not any(row["holds"] for row in bench_store.limits(10))
+    monkeypatch.setattr(bench_store, "measured", lambda act, url: facts)
+    assert all(row["holds"] for row in bench_store.limits(10))
+
+
+def test_the_overhead_of_a_run_is_what_is_left_of_the_time_of_all_slots():
+    # two slots, three runs of 1 s each, half a second between two of them
+    spans = [(first + k * 1.5, first + k * 1.5 + 1.0) for first in (10.0, 10.0) for k in range(3)]
+    assert bench_schedule.overhead(spans, 2, 1.0) == pytest.approx(0.5)
+
+
+def test_a_run_that_sleeps_is_claimed_published_and_noted(tmp_path):
+    from algoprogress.pipeline import synthetic
+    from algoprogress.pipeline.worker import Task
+    from algoprogress.results import Store
+
+    spec, store = synthetic.base(), Store(tmp_path / "store")
+    work = bench_schedule.sleeper(tmp_path / "log", 0.01)
+    outcome = work(Task(spec.run_id, spec.model_dump(mode="json"), store.url).plain())
+    assert outcome["status"] == "done"
+    begun, ended = map(float, (tmp_path / "log").read_text().split())
+    assert 0.01 <= ended - begun < 1
+    assert store.runs()["loss"].tolist() == [synthetic.loss(spec)]
+    assert store.verify().empty
+    assert store.active().empty
+
+
+@pytest.mark.slow
+def test_the_schedule_benchmark_gives_the_limit_and_the_peer():
+    limit, *peers = bench_schedule.rows(runs=8, seconds=0.2)
+    assert limit["peer"] == 50
+    assert len(peers) == 2
+    for peer in peers:
+        assert limit["ours"] == peer["ours"] > 0
+        assert peer["peer_start_seconds"] > 0

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from concurrent import futures
 
 import pytest
 
-from algoprogress.pipeline import preflight
+from algoprogress.pipeline import memory, preflight
 from algoprogress.pipeline.executors import cluster
-from algoprogress.pipeline.preflight import Unfit, check_disk, check_nodes, look_around, size, versions
+from algoprogress.pipeline.preflight import Unfit, check_disk, check_nodes, check_share, look_around, size, versions
 from algoprogress.results import Store, submits
 
 pytestmark = pytest.mark.alone
@@ -164,3 +165,93 @@ def test_a_port_that_nobody_listens_on_is_dead():
         port = free.getsockname()[1]
     with pytest.raises(cluster.NoCluster, match="no Ray cluster answers"):
         cluster.check_answers(f"127.0.0.1:{port}")
+
+
+def test_a_run_is_put_only_where_its_accelerator_is():
+    nodes = [node(8.0, 2.0), node(8.0, 2.0, name="m"), node(8.0, 2.0, alive=False, name="dead")]
+    for i, kind in enumerate(("H100", "A100", "V100")):
+        nodes[i]["Resources"][f"accelerator_type:{kind}"] = 1.0
+    assert cluster.workers(nodes, 1, 0.5, "A100") == {"n": 0, "m": 4}
+    assert cluster.workers(nodes, 1, 0.5, "V100") == {"n": 0, "m": 0}
+    assert cluster.accelerators(nodes) == ["A100", "H100"]
+
+
+def test_an_accelerator_type_without_a_share_of_it_is_refused(cli, tmp_path):
+    code, _, err = cli("submit", "smoke", "--store", tmp_path, "--accelerator-type", "H100")
+    assert code == 2
+    assert "--gpus-per-run how much of it" in err
+
+
+def test_the_memory_of_a_batch_is_estimated_from_one_sequence_and_not_too_low(make_spec):
+    import torch
+
+    from algoprogress.pipeline.gradient import loss_of
+
+    for architecture in ("transformer", "lstm"):
+        spec = make_spec(architecture)
+        model, kept = spec.architecture.build(spec.data.vocab_size, spec.data.context), {}
+        weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
+
+        def pack(tensor, kept=kept, weights=weights):
+            if tensor.untyped_storage().data_ptr() not in weights:
+                kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+            return tensor
+
+        rows = spec.batch_tokens // spec.data.context
+        x_BT = torch.zeros(rows, spec.data.context, dtype=torch.long)
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            loss, _ = loss_of(model, x_BT, x_BT, None, spec.dtype)
+        counted = sum(kept.values())  # what does not grow with the batch is counted once for each sequence
+        assert counted <= memory.saved_bytes(spec) * rows <= 1.5 * counted
+        del loss
+    larger = spec.model_copy(update={"batch_tokens": 100 * spec.batch_tokens, "tokens": 100 * spec.tokens})
+    more = memory.estimate(larger) - memory.estimate(spec)
+    assert more == pytest.approx(99 * rows * memory.saved_bytes(spec) * memory.SPARE, rel=1e-6)
+
+
+def test_runs_that_do_not_fit_their_share_of_a_gpu_are_refused_with_the_share_that_would(make_spec):
+    spec, gib = make_spec(), 2**30
+    needs = memory.estimate(spec)
+    assert check_share([spec], 0.25, {"n": 80 * gib}) == []
+    assert check_share([spec], 1.0, {"n": 1}) == check_share([spec], 0.0, {"n": 1}) == []
+    with pytest.raises(
+        Unfit, match=r"parameters takes about 6\d\d MB, and 0\.25 of a GPU of n is 3\d\d MB: ask for --gpus"
+    ):
+        check_share([spec], 0.25, {"n": 2 * needs})
+    with pytest.raises(Unfit, match=r"use a larger GPU"):
+        check_share([spec], 0.5, {"n": needs // 2})
+    (doubt,) = check_share([spec], 0.25, {"n": None})
+    assert "n does not tell the memory of its GPUs" in doubt
+
+
+def test_nodes_are_asked_for_the_memory_of_their_gpus_where_runs_share_one(tmp_path, make_spec, monkeypatch):
+    store, spec = Store(tmp_path), make_spec()
+    monkeypatch.setattr(preflight, "gpu_bytes", lambda: 2**40)
+    assert check_nodes(Nodes(), store, DRIVER, [spec], 0.5) == []
+    with pytest.raises(Unfit, match="a GPU of the node small is"):
+        check_nodes(Nodes(small={"gpu_bytes": 2**20}), store, DRIVER, [spec], 0.5)
+    assert check_nodes(Nodes(small={"gpu_bytes": 2**20}), store, DRIVER, [spec], 1.0) == []
+    assert not store.folder.entries("submits")
+
+
+def test_the_memory_of_a_gpu_is_what_its_driver_says(monkeypatch, tmp_path):
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text("#!/bin/sh\necho 81920\necho 40960\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    assert preflight.gpu_bytes() == 40960 * 2**20
+    tool.unlink()
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert preflight.gpu_bytes() is None
+
+
+def test_a_run_keeps_to_its_share_of_a_gpu(monkeypatch):
+    import torch
+
+    from algoprogress.pipeline.worker import Task, keep_to_share
+
+    asked = []
+    monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", asked.append)
+    for device, share in (("cuda", 0.25), ("cuda", 1.0), ("cuda", 0.0), ("cpu", 0.25)):
+        keep_to_share(Task("0" * 20, {}, "store", device=device, gpu_share=share))
+    assert asked == [0.25]

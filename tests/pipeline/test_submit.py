@@ -48,10 +48,29 @@ def expected(tiny_study, tmp_path):
     return science(store)
 
 
+@pytest.fixture
+def started(monkeypatch):
+    """The options of each call of ray.init."""
+    from algoprogress.pipeline.executors.ray import RayExecutor
+
+    calls, begin = [], RayExecutor._init
+
+    def counted(self, options):
+        real = self._ray.init
+        monkeypatch.setattr(self._ray, "init", lambda **given: (calls.append(given), real(**given))[1])
+        begin(self, options)
+
+    monkeypatch.setattr(RayExecutor, "_init", counted)
+    return calls
+
+
 @pytest.mark.parametrize("executor", ["process", "ray"])
-def test_every_executor_gives_the_records_of_the_inline_one(tiny_study, tmp_path, expected, executor, ray_is_ours):
+def test_every_executor_gives_the_records_of_the_inline_one_and_ray_is_started_once(
+    tiny_study, tmp_path, expected, executor, ray_is_ours, started
+):
     store = Store(tmp_path / executor)
     summary = run(tiny_study, store, executor)
+    assert len(started) == (executor == "ray")
     assert summary.trained == 8
     assert not summary.failed
     assert science(store).equals(expected)

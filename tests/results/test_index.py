@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from algoprogress.results import CorruptRun, index
+from algoprogress.results import CorruptRun
 from algoprogress.results import store as store_module
 
 
@@ -18,8 +18,18 @@ def _index_for_every_curve(monkeypatch):
     monkeypatch.setattr(store_module, "_FEW", 0)
 
 
+PARTS = ["facts", "records", "curves"]
+
+
 def tables(store):
-    return [store.runs(status=None), store.runs("demo"), store.curves(), store.curves("demo")]
+    records = pd.Series(store.records()).sort_index().to_frame()
+    return [store.runs(status=None), store.runs("demo"), store.curves(), store.curves("demo"), records]
+
+
+def part(store, name):
+    """A file of the index; that of the facts is named by its content."""
+    (path,) = Path(store.url, "index").glob(f"{name}.*")
+    return path
 
 
 def assert_same(first, second):
@@ -45,8 +55,8 @@ def only(read, prefixes):
 def test_the_index_may_be_deleted(filled):
     before = tables(filled)
     filled.compact()
-    for name in (index.RECORDS, index.CURVES):
-        Path(filled.url, name).unlink()
+    for name in PARTS:
+        part(filled, name).unlink()
         assert_same(before, tables(filled))
 
 
@@ -74,24 +84,24 @@ def test_a_run_trained_anew_is_not_read_from_the_index(filled, make_run):
     assert filled.runs().set_index("run_id").loss[record["run_id"]] == 1.25
 
 
-@pytest.mark.parametrize("name", [index.RECORDS, index.CURVES])
+@pytest.mark.parametrize("name", PARTS)
 @pytest.mark.parametrize("damage", [lambda data: b"", lambda data: data[: len(data) // 2], lambda data: b"x" * 100])
 def test_a_damaged_index_is_named_and_the_files_are_read(filled, name, damage):
     before = tables(filled)
     filled.compact()
-    path = Path(filled.url, name)
+    path = part(filled, name)
     path.write_bytes(damage(path.read_bytes()))
     with pytest.warns(CorruptRun, match="algoprogress compact"):
         after = tables(filled)
     assert_same([t.reset_index() for t in before], [t.reset_index() for t in after])
 
 
-@pytest.mark.parametrize("name", [index.RECORDS, index.CURVES])
+@pytest.mark.parametrize("name", PARTS)
 @pytest.mark.filterwarnings("ignore::algoprogress.results.CorruptRun")
 def test_a_flipped_bit_in_the_index_changes_no_number(filled, name):
     before = tables(filled)
     filled.compact()
-    path = Path(filled.url, name)
+    path = part(filled, name)
     sound = path.read_bytes()
     for position in range(3, len(sound), len(sound) // 25):
         damaged = bytearray(sound)
@@ -115,13 +125,14 @@ def test_a_killed_compaction_leaves_the_tables_as_they_were(filled, make_run):
         "os.replace = killed\n"
         "Store(sys.argv[1]).compact()\n"
     )
-    for call in ("1", "2"):
+    for call in ("1", "2", "3"):
         ended = subprocess.run([sys.executable, "-c", code, filled.url, call])
         assert ended.returncode == -signal.SIGKILL
         assert_same(before, tables(filled))
-    assert len(filled.clean()) == 2
+    assert len(filled.clean()) == 3
     assert filled.verify().empty
     assert filled.compact() == 7
+    assert len(list(Path(filled.url, "index").iterdir())) == 3
 
 
 def test_damaged_runs_are_left_out_of_the_index(filled):
