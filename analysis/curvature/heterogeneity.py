@@ -56,9 +56,7 @@ def pair_distances(
     mass = {name: q.density(grid, sigma)[0] * step for name, q in blocks.items()}
     names = list(blocks)
     rows = [(a, b, js_nats(mass[a], mass[b])) for i, a in enumerate(names) for b in names[i + 1 :]]
-    return pd.DataFrame(
-        [(a, b, js, js / step) for a, b, js in rows], columns=["a", "b", "js_nats", "js_grid_sum"]
-    )
+    return pd.DataFrame([(a, b, js, js / step) for a, b, js in rows], columns=["a", "b", "js_nats", "js_grid_sum"])
 
 
 def log_spread(blocks: Mapping[str, Quadrature]) -> float:

@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float64]
 # Of float64's precision and of the largest coefficient so far: a remainder of that size is rounding, and the Krylov
-# space is complete. The square root of n is how rounding errors of n coordinates add up.
-ROUNDING = 10.0
+# space is complete. The square root of n is how rounding errors of n coordinates add up; small betas on the way magnify
+# them some tens of times.
+ROUNDING = 100.0
 
 
 @dataclass(frozen=True)

@@ -46,6 +46,7 @@ class Curvature:
         self.problem, self.blocks = problem, list(blocks)
         self.kept = len(problem.batches) if kept is None else kept
         self._graphs: dict[int, Graph] = {}
+        self._versions: list[int] = []
 
     def product(self, block: Block, together: bool = False) -> Product:
         """v -> M v with the block's diagonal block M, for each row of a (K, n) tensor.
@@ -99,9 +100,12 @@ class Curvature:
     def _graph(self, i: int, block: Block) -> Graph:
         if i >= self.kept:
             return self._build(i, block.parameters())
+        parameters = list({id(p): p for b in self.blocks for p in b.parameters()}.values())
+        versions = [p._version for p in parameters]
+        if versions != self._versions:  # a step has been taken since
+            self._graphs, self._versions = {}, versions
         if i not in self._graphs:
-            parameters = {id(p): p for b in self.blocks for p in b.parameters()}
-            self._graphs[i] = self._build(i, list(parameters.values()))
+            self._graphs[i] = self._build(i, parameters)
         return self._graphs[i]
 
     def _build(self, i: int, parameters: list[Tensor]) -> Graph:

@@ -117,9 +117,7 @@ def quadrature(product: Product, start_Kn: Tensor, steps: int = STEPS) -> Quadra
     return Quadrature(tuple(x for x, _ in found), tuple(w for _, w in found), start_Kn.shape[1])
 
 
-def spectrum(
-    curvature: Curvature, block: Block, probes: int = PROBES, steps: int = STEPS, seed: int = 0
-) -> Quadrature:
+def spectrum(curvature: Curvature, block: Block, probes: int = PROBES, steps: int = STEPS, seed: int = 0) -> Quadrature:
     """The spectrum of one diagonal block.
 
     Args:

@@ -20,8 +20,7 @@ if TYPE_CHECKING:
     from algoprogress.analysis.curvature.products import Product
 
 SHARES = (0.001, 0.01, 0.1, 0.5)  # of all coordinates, largest |v| first; 0.1 and 0.5 are the paper's clipped shares
-STEPS = 10  # at which the loss is looked at
-LONGEST = 1.0  # of them, as a multiple of the update
+STEPS = 10  # of equal length, from the start to the whole update
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,9 @@ def directional_sharpness(product: Product, v_n: Tensor) -> Sharpness:
     v = v_n.double()
     squared = float(v @ v)
     if not (squared > 0 and np.isfinite(squared)):
-        raise ValueError(f"the update has the squared length {squared}: only a step that goes somewhere has a sharpness")
+        raise ValueError(
+            f"the update has the squared length {squared}: only a step that goes somewhere has a sharpness"
+        )
     parts = (v * product(v[None])[0] / squared).cpu().numpy()
     order = np.argsort(-v.abs().cpu().numpy(), kind="stable")
     return Sharpness(float(parts.sum()), parts[order])
@@ -73,17 +74,16 @@ def loss_along(problem: Problem, block: Block, v_n: Tensor, lengths: Sequence[fl
     import torch
 
     parameters, moves = block.parameters(), block.spread(v_n[None])
-    before = [p.detach().clone() for p in parameters]
+    before = [p.data for p in parameters]
     rows = []
     try:
-        for length in np.linspace(0, LONGEST, STEPS + 1) if lengths is None else lengths:
+        for length in np.linspace(0, 1, STEPS + 1) if lengths is None else lengths:
             with torch.no_grad():
                 for p, old, move in zip(parameters, before, moves, strict=True):
-                    p.copy_(old + length * move[0])
-                outcome = [problem.loss(problem.outputs(batch), batch) for batch in problem.batches]
-            rows.append((float(length), float(torch.stack(outcome).mean())))
+                    p.data = old + length * move[0]  # not in place, which would spoil graphs that hold the parameters
+                each = [problem.loss(problem.outputs(batch), batch) for batch in problem.batches]
+            rows.append((float(length), float(torch.stack(each).mean())))
     finally:
-        with torch.no_grad():
-            for p, old in zip(parameters, before, strict=True):
-                p.copy_(old)
+        for p, old in zip(parameters, before, strict=True):
+            p.data = old
     return pd.DataFrame(rows, columns=["length", "loss"])
