@@ -12,7 +12,18 @@ from typing import NoReturn
 
 import typer
 
-from algoprogress.pipeline.commands import accounting, analysis, bench, cancel, corpus, fit, gains, store, studies
+from algoprogress.pipeline.commands import (
+    accounting,
+    analysis,
+    bench,
+    cancel,
+    corpus,
+    curvature,
+    fit,
+    gains,
+    store,
+    studies,
+)
 from algoprogress.pipeline.executors import ClusterLost, NotEnoughResources
 from algoprogress.pipeline.output import RUNS_FAILED, Refused, note
 
@@ -51,6 +62,7 @@ corpus_app.command("list")(corpus.list_)
 corpus_app.command()(corpus.build)
 corpus_app.command()(corpus.check)
 app.add_typer(corpus_app, name="corpus")
+app.add_typer(curvature.curvature_app, name="curvature")
 
 
 def stop(message: str, code: int) -> NoReturn:

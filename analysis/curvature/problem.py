@@ -38,8 +38,8 @@ class Problem:
         found = self.loss(self.outputs(batch), batch)
         if not math.isfinite(value := float(found.detach())):
             raise ValueError(
-                f"the loss of batch {i} is {value}: curvature needs a finite loss, so measure an earlier step or take a "
-                "smaller learning rate"
+                f"the loss of batch {i} is {value}: curvature needs a finite loss, so measure an earlier step or "
+                "take a smaller learning rate"
             )
         return found
 

@@ -193,6 +193,6 @@ def twice_differentiable() -> Iterator[None]:
         if not ("is not implemented" in str(error) or "once_differentiable" in str(error)):
             raise
         raise ValueError(
-            f"this loss cannot be differentiated twice ({error}): build it of plain operations, without fused attention "
-            "and without kernels that have no second derivative"
+            f"this loss cannot be differentiated twice ({error}): build it of plain operations, without fused "
+            "attention and without kernels that have no second derivative"
         ) from error

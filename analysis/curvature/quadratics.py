@@ -68,7 +68,7 @@ METHODS: dict[str, Callable[[Array, Array, Sequence[int]], Array]] = {
 
 
 def condition_number(H: Array, scales: Array) -> tuple[float, float]:
-    """(kappa, best rate 2 / (mu + L)) of D^-1 H with D = diag(scales), whose eigenvalues are those of a symmetric one."""
+    """(kappa, best rate 2 / (mu + L)) of D^-1 H, D = diag(scales): it has the eigenvalues of D^-1/2 H D^-1/2."""
     roots = np.sqrt(scales)
     eigenvalues = np.linalg.eigvalsh(H / roots[:, None] / roots)
     return float(eigenvalues[-1] / eigenvalues[0]), float(2 / (eigenvalues[0] + eigenvalues[-1]))

@@ -51,9 +51,7 @@ def directional_sharpness(product: Product, v_n: Tensor) -> Sharpness:
     v = v_n.double()
     squared = float(v @ v)
     if not (squared > 0 and np.isfinite(squared)):
-        raise ValueError(
-            f"the update has the squared length {squared}: only a step that goes somewhere has a sharpness"
-        )
+        raise ValueError(f"the update has the squared length {squared}: only a step that leads somewhere has sharpness")
     parts = (v * product(v[None])[0] / squared).cpu().numpy()
     order = np.argsort(-v.abs().cpu().numpy(), kind="stable")
     return Sharpness(float(parts.sum()), parts[order])

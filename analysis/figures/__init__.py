@@ -1,6 +1,7 @@
 """What do the runs look like?  Functions of tidy data and an `ax`; they draw and compute no statistics."""
 
 from algoprogress.analysis.figures.coverage import coverage_plot
+from algoprogress.analysis.figures.curvature import block_spectra, loss_along_updates, pair_map
 from algoprogress.analysis.figures.fits import fit_with_band
 from algoprogress.analysis.figures.gains import gain_versus_compute, slope_forest
 from algoprogress.analysis.figures.isoflop import isoflop_curves
@@ -10,14 +11,17 @@ from algoprogress.analysis.figures.profile import profile_plot
 from algoprogress.analysis.figures.style import draw, new_axes, save
 
 __all__ = [
+    "block_spectra",
     "coverage_plot",
     "draw",
     "fit_with_band",
     "gain_versus_compute",
     "isoflop_curves",
+    "loss_along_updates",
     "loss_versus_compute",
     "multiverse_plot",
     "new_axes",
+    "pair_map",
     "profile_plot",
     "save",
     "slope_forest",

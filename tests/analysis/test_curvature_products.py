@@ -207,7 +207,7 @@ def test_fused_attention_is_refused_with_what_to_do():
         lambda z, _: z.square().sum(),
     )
     block = Block("q", "q", (Piece(q),))
-    with pytest.raises(ValueError, match="cannot be differentiated twice.*without fused attention"):
+    with pytest.raises(ValueError, match=r"cannot be differentiated twice.*without fused attention"):
         Hessian(fused, [block]).product(block)(torch.ones(1, block.n, dtype=torch.float64))
 
 
