@@ -47,6 +47,7 @@ class Curvature:
         self.kept = len(problem.batches) if kept is None else kept
         self._graphs: dict[int, Graph] = {}
         self._versions: list[int] = []
+        self._together: dict[int, bool] = {}
 
     def product(self, block: Block, together: bool = False) -> Product:
         """v -> M v with the block's diagonal block M, for each row of a (K, n) tensor.
@@ -79,11 +80,14 @@ class Curvature:
         return times
 
     def faster_together(self, block: Block, n_vectors: int) -> bool:
-        """Whether K products of a block are faster in one batched pass: measured once, in CPU time."""
+        """Whether K products are faster in one batched pass: measured once, in CPU time, on the first block."""
+        if n_vectors not in self._together:
+            self._together[n_vectors] = n_vectors > 1 and self._measure(block, n_vectors)
+        return self._together[n_vectors]
+
+    def _measure(self, block: Block, n_vectors: int) -> bool:
         import torch
 
-        if n_vectors == 1:
-            return False
         V_Kn = torch.ones(n_vectors, block.n, dtype=torch.float64, device=block.pieces[0].parameter.device)
         one_by_one, together = self.product(block), self.product(block, together=True)
         one_by_one(V_Kn[:1])  # builds the graphs

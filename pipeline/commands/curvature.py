@@ -166,11 +166,12 @@ def _open(
     from algoprogress.pipeline.curvature.subject import spec_of, steps_of
     from algoprogress.pipeline.data import open_tokens
     from algoprogress.pipeline.policy import choose
+    from algoprogress.results.record import is_run_id
 
     wanted = steps_of(at)
     steps = max([0, *(step for step in wanted if isinstance(step, int))])
     spec = spec_of(subject, open_store(store), steps + beyond, along, seed, corpus)
-    if "final" in wanted and spec.schedule.name == "constant" and steps == 0:
+    if "final" in wanted and not is_run_id(subject):
         raise ValueError(f"{subject} is no run and has no final step: say at which step, such as --at 100")
     tokens = open_tokens(spec.data.corpus, spec.data.corpus_sha256, spec.data.tokenizer)
     return wanted, spec, tokens, choose("cpu", spec.dtype)

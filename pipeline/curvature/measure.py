@@ -24,6 +24,7 @@ from algoprogress.pipeline.data import Tokens
 from algoprogress.pipeline.policy import Policy
 
 SMOOTH = 400  # points at which a density is kept for a figure
+TRACE_PRODUCTS = 30  # of Hutch++: less than the spectrum takes, and its error falls as their number
 
 
 @dataclass(frozen=True)
@@ -79,8 +80,8 @@ def spectrum_table(
         say: is told of each block.
 
     Returns:
-        [at, block, group, n, smallest, largest, each with _se, trace, trace_se, mean, rms]; the trace by Hutch++ with as
-        many products as the probes' Lanczos steps. And [at, block, group, eigenvalue, density].
+        [at, block, group, n, smallest, largest, trace, rms, and the standard errors `_se`]; the trace by Hutch++. And
+        [at, block, group, eigenvalue, density].
     """
     rows, curves = [], []
     for step, wanted, model in moments(spec, tokens, list(at), policy):
@@ -92,7 +93,7 @@ def spectrum_table(
         spectra = how.spectra(curvature, chosen, say)
         for block in chosen:
             q = spectra[block.name]
-            trace = hutch(curvature.product(block), block.n, max(6, how.probes * min(how.steps, block.n)), how.seed)
+            trace = hutch(curvature.product(block), block.n, TRACE_PRODUCTS, how.seed)
             rows.append(
                 {
                     "at": step,

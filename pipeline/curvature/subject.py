@@ -35,7 +35,7 @@ def presets() -> dict[str, ArchitectureConfig]:
     found = {}
     for name in architectures:
         kind = architectures[name]
-        found[name] = kind()  # type: ignore[call-arg]
+        found[name] = kind.model_validate({})
         found |= {preset: kind.preset(preset) for preset in getattr(kind, "presets", {})}
     return found
 
@@ -66,7 +66,7 @@ def spec_of(target: str, store: Store, steps: int, along: str, seed: int, corpus
     if target not in known:
         raise ValueError(f"{target!r} is neither a run_id of 20 hex digits nor one of {', '.join(known)}")
     found = resolve(corpus or default_corpus())
-    optimizer = optimizers[along]()
+    optimizer = optimizers[along].model_validate({})
     batch_tokens = RunSpec.model_fields["batch_tokens"].default
     return RunSpec(
         architecture=known[target],
@@ -125,7 +125,7 @@ def batches_of(spec: RunSpec, tokens: Tokens, n_batches: int, batch_tokens: int)
 
 
 def problem_of(model: nn.Module, batches: list[tuple[Tensor, Tensor]], dtype: Dtype) -> tuple[nn.Module, Problem]:
-    """A copy of the model as it is measured, and the loss of it: without dropout, in operations that have two derivatives.
+    """A copy of the model as it is measured, and the loss of it: no dropout, operations that have two derivatives.
 
     A recurrent model begins each context with a state of zeros.
     """

@@ -28,7 +28,7 @@ class Follower:
     """
 
     def __init__(self, name: str, model: nn.Module) -> None:
-        config = optimizers[name]().model_copy(update={"weight_decay": 0.0})
+        config = optimizers[name].model_validate({}).model_copy(update={"weight_decay": 0.0})
         self.model = copy.deepcopy(model)
         self.optimizer = config.build(self.model, middle_rate(config))
 
