@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 
@@ -21,8 +20,9 @@ from algoprogress.pipeline.curvature.blocks import blocks_of
 from algoprogress.pipeline.curvature.subject import batches_of, presets, problem_of, steps_of
 from algoprogress.pipeline.curvature.trajectory import trajectory
 from algoprogress.pipeline.curvature.updates import Follower, as_vector, clipped, middle_rate
-from algoprogress.pipeline.trainer import build
+from algoprogress.pipeline.trainer import build, train
 from algoprogress.results import Store
+from algoprogress.results.schema import RECORD_COLUMNS, SCHEMA_VERSION
 
 QUICK = ["--probes", "2", "--steps", "4", "--batch-tokens", "64"]
 
@@ -193,16 +193,18 @@ def test_steps_are_named_or_numbered():
         steps_of("end")
 
 
+def trained(spec, tokens, folder) -> str:
+    """The run_id of a run that is trained and stored."""
+    run = train(spec, tokens)
+    record = dict.fromkeys(column.name for column in RECORD_COLUMNS) | {"schema_version": SCHEMA_VERSION} | run.record
+    Store(folder).publish(record, run.curve)
+    return run.record["run_id"]
+
+
 @pytest.fixture
 def stored(make_spec, tokens, tmp_path):
-    """(folder of a store, run_id) with one trained run of 40 steps."""
-    from algoprogress.pipeline.trainer import train
-    from algoprogress.results.schema import RECORD_COLUMNS, SCHEMA_VERSION
-
-    run = train(make_spec(), tokens)
-    record = dict.fromkeys(column.name for column in RECORD_COLUMNS) | {"schema_version": SCHEMA_VERSION} | run.record
-    Store(tmp_path / "store").publish(record, run.curve)
-    return tmp_path / "store", run.record["run_id"]
+    """(folder of a store, run_id) with one run of 40 steps."""
+    return tmp_path / "store", trained(make_spec(), tokens, tmp_path / "store")
 
 
 def test_a_stored_run_is_measured_where_it_began_and_where_it_ended(stored, cli, tmp_path):
@@ -268,21 +270,9 @@ def test_sharpness_compares_optimizers_and_their_clipped_updates(stored, cli, tm
 
 
 def test_a_run_whose_loss_is_no_number_is_refused_in_words(make_spec, tokens, cli, tmp_path):
-    from algoprogress.results.schema import RECORD_COLUMNS, SCHEMA_VERSION
-
     spec = make_spec(learning_rate=1e12, clip=None, optimizer={"name": "sgd"})
-    record = dict.fromkeys(column.name for column in RECORD_COLUMNS) | {
-        "schema_version": SCHEMA_VERSION,
-        "run_id": spec.run_id,
-        "configuration_id": spec.configuration_id,
-        "spec": spec.model_dump(mode="json"),
-        "status": "diverged",
-        **dict.fromkeys(("loss", "n_params", "tokens", "compute"), 1.0),
-    }
-    row = {"step": 1, "tokens": 1, "compute": 1.0, "loss": 9.0, "val_loss": 9.0, "val_loss_se": 0.1}
-    curve = pd.DataFrame([row | {"learning_rate": 1.0, "grad_norm": 1.0, "wall_seconds": 1.0}])
-    Store(tmp_path / "store").publish(record, curve)
-    code, _, err = cli("curvature", "spectrum", spec.run_id, "--at", 8, "--store", tmp_path / "store", *QUICK)
+    run_id = trained(spec, tokens, tmp_path / "store")
+    code, _, err = cli("curvature", "spectrum", run_id, "--at", 8, "--store", tmp_path / "store", *QUICK)
     assert code == 2
     assert "curvature needs a finite loss" in err
 
