@@ -53,19 +53,24 @@ class Case:
         return f"{len(self.blocks)} blocks, {self.batch[0].numel()} tokens, {PROBES} probes of {STEPS} steps"
 
 
-def ours(case: Case, probes: int = PROBES, steps: int = STEPS) -> Callable[[], None]:
+Work = Callable[[], list[float]]  # the largest eigenvalue of each block
+
+
+def ours(case: Case, probes: int = PROBES, steps: int = STEPS) -> Work:
     """Graphs built anew at each call, as each spectrum of a user begins."""
 
-    def work() -> None:
-        hessian = Hessian(case.problem, case.blocks)
+    def work() -> list[float]:
+        hessian, largest = Hessian(case.problem, case.blocks), []
         for block in case.blocks:
             found = spectrum(hessian, block, probes, steps)
             found.density(found.grid(POINTS))
+            largest.append(found.largest.value)
+        return largest
 
     return work
 
 
-def straightforward(case: Case) -> Callable[[], None]:
+def straightforward(case: Case) -> Work:
     """Per block, probe and step: forward, backward, backward again; three-term Lanczos; a kernel at every point."""
 
     def product(block: Block, v_n: Tensor) -> Tensor:
@@ -79,8 +84,8 @@ def straightforward(case: Case) -> Callable[[], None]:
         second = torch.autograd.grad([gradients[id(p)] for p in own], own, vectors)
         return block.gather([h[None] for h in second])[0]
 
-    def work() -> None:
-        generator = torch.Generator().manual_seed(0)
+    def work() -> list[float]:
+        generator, largest = torch.Generator().manual_seed(0), []
         for block in case.blocks:
             found = []
             for _ in range(PROBES):
@@ -96,11 +101,13 @@ def straightforward(case: Case) -> Callable[[], None]:
                     before, q = q, w / beta
                 found.append(Tridiagonal(np.array(alphas), np.array(betas[:-1])).nodes_and_weights())
             sampled(found)
+            largest.append(max(float(theta.max()) for theta, _ in found))
+        return largest
 
     return work
 
 
-def eigenthings(case: Case) -> Callable[[], None]:
+def eigenthings(case: Case) -> Work:
     """hessian-eigenthings: an operator for each block, its own Lanczos and density."""
     from hessian_eigenthings import HessianOperator, match_names, spectral_density
 
@@ -108,10 +115,13 @@ def eigenthings(case: Case) -> Callable[[], None]:
         with ops.math_attention():
             return F.cross_entropy(model(batch[0])[0].flatten(0, 1), batch[1].flatten())
 
-    def work() -> None:
+    def work() -> list[float]:
+        largest = []
         for block in case.blocks:
             operator = HessianOperator(case.model, [case.batch], loss, param_filter=match_names(block.name))
-            spectral_density(operator, num_runs=PROBES, lanczos_steps=STEPS, num_grid_points=POINTS, sigma=SIGMA)
+            options = {"num_runs": PROBES, "lanczos_steps": STEPS, "num_grid_points": POINTS, "sigma": SIGMA}
+            largest.append(float(spectral_density(operator, **options).raw_eigenvalues.nan_to_num(-torch.inf).max()))
+        return largest
 
     return work
 
@@ -124,7 +134,7 @@ def sampled(probes: list[tuple[Any, Any]]) -> Any:
     return np.mean(each, 0) / SIGMA / np.sqrt(2 * np.pi)
 
 
-def versus(case: str, mine: Callable[[], None], peer: Callable[[], None], target: float) -> dict[str, Any]:
+def versus(case: str, mine: Callable[[], object], peer: Callable[[], object], target: float) -> dict[str, Any]:
     """As `bench.compare`, with as many rounds as works of seconds allow."""
     times: list[tuple[float, ...]] = []
     for _ in range(ROUNDS):
@@ -139,7 +149,7 @@ def versus(case: str, mine: Callable[[], None], peer: Callable[[], None], target
     return row | {"holds": b / a >= target}
 
 
-def repeated(work: Callable[[], None], times: int) -> Callable[[], None]:
+def repeated(work: Work, times: int) -> Callable[[], None]:
     def run() -> None:
         for _ in range(times):
             work()

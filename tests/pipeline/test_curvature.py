@@ -296,3 +296,16 @@ def test_what_cannot_be_done_is_said(words, message, stored, cli):
     code, _, err = cli("curvature", *(run_id if w == "RUN" else w for w in words), "--store", folder)
     assert code == 2
     assert message in err
+
+
+def test_the_contestants_of_the_benchmark_find_the_same_eigenvalues(monkeypatch):
+    from algoprogress.pipeline import bench_curvature
+
+    monkeypatch.setattr(bench_curvature, "MODEL", {**bench_curvature.MODEL, "width": 16, "n_layers": 2})
+    monkeypatch.setattr(bench_curvature, "VOCAB_SIZE", 32)
+    case = bench_curvature.Case(1)
+    ours, plain = bench_curvature.ours(case)(), bench_curvature.straightforward(case)()
+    assert len(ours) == len(case.blocks) == 2
+    np.testing.assert_allclose(plain, ours, rtol=0.02)
+    if bench_curvature.importlib.util.find_spec("hessian_eigenthings"):
+        np.testing.assert_allclose(bench_curvature.eigenthings(case)(), ours, rtol=0.02)
