@@ -36,7 +36,7 @@ def block_spectra(densities: pd.DataFrame, ax: Axes) -> Axes:
     """The density of eigenvalues of each block, each over its own largest |eigenvalue|, set one above the other.
 
     Args:
-        densities: [block, group, eigenvalue, density] on even grids.
+        densities: [block, group, largest_magnitude, eigenvalue, density] on even grids; heights are logarithmic.
     """
     groups = list(dict.fromkeys(densities["group"]))
     colour, style = colours(groups), styles(groups)
@@ -44,7 +44,7 @@ def block_spectra(densities: pd.DataFrame, ax: Axes) -> Axes:
     for k, block in enumerate(blocks):
         part = densities[densities["block"] == block]
         group = part["group"].iloc[0]
-        x = part["eigenvalue"] / part["eigenvalue"].max()
+        x = part["eigenvalue"] / part["largest_magnitude"]
         height = np.log10(np.maximum(part["density"] / part["density"].max(), FLOOR)) / -np.log10(FLOOR) + 1
         ax.plot(x, -k + 0.9 * height, color=colour[group], ls=style[group], lw=1.2)
         ax.axhline(-k, color=GRID, lw=0.5, zorder=0)

@@ -81,7 +81,7 @@ def spectrum_table(
 
     Returns:
         [at, block, group, n, smallest, largest, trace, rms, and the standard errors `_se`]; the trace by Hutch++. And
-        [at, block, group, eigenvalue, density].
+        [at, block, group, largest_magnitude, eigenvalue, density].
     """
     rows, curves = [], []
     for step, wanted, model in moments(spec, tokens, list(at), policy):
@@ -112,8 +112,8 @@ def spectrum_table(
             reach = max(q.largest_magnitude, np.finfo(float).tiny)
             grid = np.linspace(-1.1 * reach, 1.1 * reach, SMOOTH)
             density, _ = q.density(grid, sigma=0.01 * reach)  # what can be told apart on a page
-            curve = {"at": step, "block": block.name, "group": block.group, "eigenvalue": grid, "density": density}
-            curves.append(pd.DataFrame(curve))
+            curve = pd.DataFrame({"eigenvalue": grid, "density": density})
+            curves.append(curve.assign(at=step, block=block.name, group=block.group, largest_magnitude=reach))
     return pd.DataFrame(rows), pd.concat(curves, ignore_index=True)
 
 

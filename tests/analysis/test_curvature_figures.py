@@ -17,13 +17,11 @@ def test_the_map_is_symmetric_and_has_every_block_in_order():
 
 def test_each_spectrum_is_drawn_over_its_own_largest_eigenvalue_below_the_last():
     x = np.linspace(-2, 2, 50)
-    parts = [
-        pd.DataFrame({"block": name, "group": name, "eigenvalue": scale * x, "density": np.exp(-(x**2)) / scale})
-        for name, scale in (("q", 1.0), ("v", 1000.0))
-    ]
+    one = pd.DataFrame({"eigenvalue": x, "density": np.exp(-(x**2)), "largest_magnitude": 1.0})
+    parts = [one.assign(block="q", group="q"), (1000 * one).assign(block="v", group="v")]
     ax = block_spectra(pd.concat(parts), new_axes())
     curves = [line for line in ax.lines if len(line.get_xdata()) == 50]
-    assert all(line.get_xdata().max() == 1 for line in curves)
+    assert all(line.get_xdata().max() == 2 for line in curves)
     assert curves[0].get_ydata().min() > curves[1].get_ydata().max() - 1
     assert curves[0].get_ydata().max() - curves[1].get_ydata().max() == pytest.approx(1)
     assert [t.get_text() for t in ax.get_yticklabels()] == ["q", "v"]
