@@ -7,9 +7,6 @@ export OMP_NUM_THREADS = 1
 export OPENBLAS_NUM_THREADS = 1
 export MKL_NUM_THREADS = 1
 
-# tests that start Ray, workers and drivers want the cores for themselves
-GREEDY := tests/pipeline tests/faults
-
 .PHONY: env demo test test-all lint bench clean
 
 env: $(STAMP)
@@ -25,8 +22,8 @@ demo: env
 	@$(BIN)/algoprogress report demo --out reports/demo
 
 test: env
-	$(BIN)/python -m pytest -m 'not slow and not gpu' -n 2 --dist loadfile $(addprefix --ignore=,$(GREEDY))
-	$(BIN)/python -m pytest -m 'not slow and not gpu' $(GREEDY)
+	$(BIN)/python -m pytest -m 'not slow and not gpu and not alone' -n 2 --dist loadfile
+	$(BIN)/python -m pytest -m 'not slow and not gpu and alone'
 
 test-all: env
 	ALGOPROGRESS_FUZZ=10 $(BIN)/python -m pytest

@@ -2,7 +2,8 @@
 
 `standard` counts every matrix product of the model: the layers, the output layer, attention scores and weighted sums
 over the full T x T square (as the kernels' own counters do), and the LSTM's recurrence. `6n` and `6n_total` are the
-approximations 6 N and 6 N_total FLOP per token of Kaplan et al. 2020 and Hoffmann et al. 2022. A backward pass costs
+approximations 6 N and 6 N_total FLOP per token of Kaplan et al. 2020 and Hoffmann et al. 2022, N without the experts
+that a token does not pass through. A backward pass costs
 twice a forward pass. Embedding look-ups, norms and activations are not counted in any of them. The optimizer is counted
 on top of any of them when asked: its FLOP per step, not per token, by the rules of `optimizers.costs`.
 
@@ -39,11 +40,11 @@ def _standard(architecture: ArchitectureConfig, vocab_size: int, context: int) -
 
 
 def _6n(architecture: ArchitectureConfig, vocab_size: int, context: int) -> float:
-    return 6.0 * n_params(architecture, vocab_size, context)
+    return 6.0 * (n_params(architecture, vocab_size, context) - architecture.idle_parameters())
 
 
 def _6n_total(architecture: ArchitectureConfig, vocab_size: int, context: int) -> float:
-    return 6.0 * n_params_total(architecture, vocab_size, context)
+    return 6.0 * (n_params_total(architecture, vocab_size, context) - architecture.idle_parameters())
 
 
 CONVENTIONS: dict[str, Callable[[ArchitectureConfig, int, int], float]] = {

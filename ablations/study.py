@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from algoprogress.ablations.config import Config, Whole
 from algoprogress.ablations.registry import Registry
 from algoprogress.ablations.spec import RunSpec
+from algoprogress.ablations.tuning import TunedArm, Tuning
 
 
 class Entry(Config):
@@ -19,6 +21,7 @@ class Entry(Config):
 
     spec: RunSpec
     compute_budget: float | None = Field(None, gt=0, description="FLOP asked for; None off any ladder")
+    stage: Literal["sweep", "main"] = Field("main", description="sweep: trained to find the rate of the main runs")
 
 
 class Sweep(Config):
@@ -42,6 +45,11 @@ class Study(Config):
     baseline: str = Field(description="the arm that gains are measured against")
     arms: dict[str, tuple[Entry, ...]]
     sweep: Sweep | None = None
+    tuning: Tuning | None = Field(None, description="the arms are sweeps, from which the main runs get their rate")
+    main: dict[str, tuple[Entry, ...]] = Field({}, description="main runs, which wait for their arm's rate")
+    tuned: dict[str, TunedArm] = Field({}, description="what came of the sweeps that are done; see `refine`")
+    against: dict[str, str] = Field({}, description="arm -> the arm that it is compared with, if not the baseline")
+    innovations: dict[str, dict[str, Any]] = Field({}, description="arm -> what it has more or less than the other")
 
     @field_validator("name")
     @classmethod
@@ -59,12 +67,22 @@ class Study(Config):
         for arm, entries in self.arms.items():
             if not entries:
                 raise ValueError(f"the arm {arm!r} has no runs: give it some or take it out")
+        named = {**self.main, **self.against, **self.innovations, **dict.fromkeys(self.against.values())}
+        if unknown := [arm for arm in named if arm not in self.arms]:
+            raise ValueError(f"{', '.join(unknown)} is no arm; arms: {', '.join(self.arms)}")
+        if self.sweep is not None and self.tuning is not None:
+            raise ValueError("a study has a sweep at every budget or a tuning stage, not both")
         return self
 
     def entries(self) -> Iterator[tuple[str, Entry]]:
         for arm, entries in self.arms.items():
             for entry in entries:
                 yield arm, entry
+
+    @property
+    def grows(self) -> bool:
+        """Whether losses decide what else is trained."""
+        return self.sweep is not None or self.tuning is not None
 
     def specs(self) -> dict[str, RunSpec]:
         """run_id -> spec, each training once."""
@@ -78,17 +96,13 @@ class Study(Config):
     def differences(self) -> dict[str, dict[str, dict[str, list[Any]]]]:
         """arm -> field -> {"baseline": values, "arm": values}, for each field whose values differ from the baseline's.
 
+        An arm that is compared with another arm differs from that one.
         Fields are dotted paths into the RunSpec; a value that occurs in several runs is listed once, in order of first
         use; a field that an arm does not have has no values.
         """
-        values = {arm: _values(entries) for arm, entries in self.arms.items()}
-        base = values[self.baseline]
+        values = {arm: _values((*entries, *self.main.get(arm, ()))) for arm, entries in self.arms.items()}
         return {
-            arm: {
-                field: {"baseline": base.get(field, []), "arm": mine.get(field, [])}
-                for field in [*mine, *(f for f in base if f not in mine)]
-                if set(map(repr, mine.get(field, []))) != set(map(repr, base.get(field, [])))
-            }
+            arm: _differing(mine, values[self.against.get(arm, self.baseline)])
             for arm, mine in values.items()
             if arm != self.baseline
         }
@@ -102,11 +116,19 @@ class Study(Config):
             "arms": {
                 arm: [
                     {"run_id": e.spec.run_id, "compute_budget": e.compute_budget, "compute": e.spec.compute}
+                    | ({"stage": e.stage} if self.tuning is not None else {})
                     for e in entries
                 ]
                 for arm, entries in self.arms.items()
             },
             "differences": self.differences(),
+            **({"against": self.against} if self.against else {}),
+            **({"innovations": self.innovations} if self.innovations else {}),
+            **(
+                {"tuning": {arm: found.model_dump(mode="json") for arm, found in self.tuned.items()}}
+                if self.tuned
+                else {}
+            ),
         }
 
 
@@ -121,6 +143,14 @@ def flatten(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+def _differing(mine: dict[str, list[Any]], base: dict[str, list[Any]]) -> dict[str, dict[str, list[Any]]]:
+    return {
+        field: {"baseline": base.get(field, []), "arm": mine.get(field, [])}
+        for field in [*mine, *(f for f in base if f not in mine)]
+        if set(map(repr, mine.get(field, []))) != set(map(repr, base.get(field, [])))
+    }
+
+
 def _values(entries: tuple[Entry, ...]) -> dict[str, list[Any]]:
     seen: dict[str, list[Any]] = {}
     for entry in entries:
@@ -130,81 +160,27 @@ def _values(entries: tuple[Entry, ...]) -> dict[str, list[Any]]:
     return seen
 
 
-def refine(study: Study, losses: Mapping[str, float]) -> Study:
-    """The study with the trainings that its sweep adds, given the losses that are known.
+studies: Registry[Callable[..., Study]] = Registry("study", "algoprogress.ablations.studies")
 
-    A pure function of the grid and the losses: asked again with the same losses, it gives the same study, so that an
-    interrupted study goes on where it was. A diverged run has an infinite loss.
 
-    Args:
-        study: the grid as it was written.
-        losses: run_id -> final validation loss, nats/token.
+def has_presets(name: str) -> bool:
+    return "preset" in inspect.signature(studies[name]).parameters
+
+
+def at_preset(name: str, preset: str | None = None) -> Study:
+    """A built-in study at a preset, or at its default.
+
+    Raises:
+        ValueError: no such study or preset, or a study of one range.
     """
-    if study.sweep is None:
-        return study
-    arms = {arm: _refine_arm(entries, study.sweep, losses) for arm, entries in study.arms.items()}
-    return study.model_copy(update={"arms": arms})
+    if preset is None:
+        return studies[name]()
+    if not has_presets(name):
+        known = ", ".join(other for other in studies if has_presets(other))
+        raise ValueError(f"the study {name} has one range: leave out the preset {preset!r}; with presets: {known}")
+    return studies[name](preset)
 
 
-def _refine_arm(entries: tuple[Entry, ...], sweep: Sweep, losses: Mapping[str, float]) -> tuple[Entry, ...]:
-    budgets: dict[float | None, list[Entry]] = {}
-    for entry in entries:
-        budgets.setdefault(entry.compute_budget, []).append(entry)
-    added = [e for rung in budgets.values() for e in _refine_rung(rung, sweep, losses)]
-    return (*entries, *added)
-
-
-def _refine_rung(rung: list[Entry], sweep: Sweep, losses: Mapping[str, float]) -> list[Entry]:
-    grid, added = list(rung), list[Entry]()
-
-    def add(**change: Any) -> bool:
-        """True when the added training has a loss already, so that there is more to decide."""
-        entry = best.model_copy(update={"spec": best.spec.model_copy(update=change)})
-        grid.append(entry)
-        added.append(entry)
-        return entry.spec.run_id in losses
-
-    while all(e.spec.run_id in losses for e in grid):
-        best = min(grid, key=lambda e: losses[e.spec.run_id])
-        if not math.isfinite(losses[best.spec.run_id]):
-            return added  # nothing at this budget converged: there is no best rate to go on from
-        rates = sorted(e.spec.learning_rate for e in grid if _same_but_rate(e.spec, best.spec))
-        rate, extended = best.spec.learning_rate, sum(_same_but_rate(e.spec, best.spec) for e in added)
-        at_edge = len(rates) > 1 and rate in (rates[0], rates[-1])
-        if at_edge and extended < sweep.extensions:
-            if not add(learning_rate=rate * sweep.factor if rate == rates[-1] else rate / sweep.factor):
-                return added
-            continue
-        if best.compute_budget is None or best.compute_budget <= sweep.seeds_up_to:
-            for seed in range(best.spec.seed + 1, best.spec.seed + sweep.seeds):
-                if not any(e.spec == best.spec.model_copy(update={"seed": seed}) for e in grid):
-                    add(seed=seed)
-        return added
-    return added
-
-
-def most_added(study: Study) -> int:
-    """The largest number of trainings that the study's sweep can add to its grid."""
-    if study.sweep is None:
-        return 0
-    total = 0
-    for entries in study.arms.values():
-        rungs: dict[float | None, set[float]] = {}
-        for entry in entries:
-            rungs.setdefault(entry.compute_budget, set()).add(entry.spec.learning_rate)
-        for budget, rates in rungs.items():
-            total += study.sweep.extensions if len(rates) > 1 else 0
-            total += study.sweep.seeds - 1 if budget is None or budget <= study.sweep.seeds_up_to else 0
-    return total
-
-
-def _same_but_rate(a: RunSpec, b: RunSpec) -> bool:
-    return a.model_copy(update={"learning_rate": b.learning_rate}) == b
-
-
-studies: Registry[Callable[[], Study]] = Registry("study", "algoprogress.ablations.studies")
-
-
-def question(study: Callable[[], Study]) -> str:
+def question(study: Callable[..., Study]) -> str:
     """A built-in study's question: the first paragraph of its docstring."""
     return " ".join((study.__doc__ or "").strip().split("\n\n")[0].split())

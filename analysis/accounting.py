@@ -19,21 +19,9 @@ from algoprogress.analysis.warnings import AnalysisWarning, Extrapolation
 
 Interaction = Literal["none", "power"]
 COLUMNS = [
-    "innovation",
-    "year",
-    "group",
-    "compute",
-    "gain",
-    "gain_low",
-    "gain_high",
-    "log_share",
-    "log_share_low",
-    "log_share_high",
-    "reference",
-    "decades_beyond",
-    "protocol",
-    "source",
-    "note",
+    *("innovation", "year", "group", "compute", "gain", "gain_low", "gain_high"),
+    *("log_share", "log_share_low", "log_share_high"),
+    *("reference", "decades_beyond", "protocol", "source", "note"),
 ]
 
 
@@ -106,6 +94,11 @@ class Account:
             raise ValueError(
                 f"Two entries are called {', '.join(twice)}: an innovation counts once; merge or rename them."
             )
+        named = [e.innovation for e in self.entries if e.counted]
+        if again := sorted({i for i in named if named.count(i) > 1}):
+            raise ValueError(
+                f"Two entries count for {again[0]!r}: an innovation counts once; give one counted = false."
+            )
         for e in self.entries:
             unknown = [k for k in e.less if k not in keys]
             if unknown:
@@ -134,11 +127,11 @@ class Account:
         Returns:
             DataFrame of `COLUMNS`; gain_low and gain_high are nan where nothing is uncertain.
         """
-        log_c = self.frontier.log_compute(year) if compute is None else float(np.log(compute))
-        entries = self._adopted(year)
-        point = self._log_gains(entries, log_c)
+        log_c = self._log_compute(year, compute)
+        entries = self.adopted(year)
+        point = self.log_gains(entries, log_c)
         total = point.sum()
-        drawn = self._draws(entries, log_c, n, seed) if n else np.empty((0, len(entries)))
+        drawn = self.draws(entries, log_c, n, seed) if n else np.empty((0, len(entries)))
         share = np.divide(drawn, drawn.sum(1, keepdims=True)) if n else drawn
         rows = []
         for k, e in enumerate(entries):
@@ -150,21 +143,10 @@ class Account:
                     zip(
                         COLUMNS,
                         (
-                            e.innovation,
-                            e.year,
-                            e.group,
-                            np.exp(log_c),
-                            np.exp(point[k]),
-                            np.exp(low),
-                            np.exp(high),
-                            point[k] / total if total else np.nan,
-                            s_low,
-                            s_high,
-                            reference,
-                            _decades_beyond(e.gain, log_c),
-                            e.protocol,
-                            e.source,
-                            self._note(e, log_c),
+                            *(e.innovation, e.year, e.group, np.exp(log_c)),
+                            *np.exp([point[k], low, high]),
+                            *(point[k] / total if total else np.nan, s_low, s_high),
+                            *(reference, decades_beyond(e.gain, log_c), e.protocol, e.source, self._note(e, log_c)),
                         ),
                         strict=True,
                     )
@@ -178,10 +160,10 @@ class Account:
         self, year: float, compute: float | None = None, n: int = 4000, level: float = 0.95, seed: int = 0
     ) -> dict[str, Any]:
         """Total gain, groups and their shares of the logarithm, growth per year and doubling time, at a year."""
-        log_c = self.frontier.log_compute(year) if compute is None else float(np.log(compute))
-        entries = self._adopted(year)
-        point = self._log_gains(entries, log_c)
-        drawn = self._draws(entries, log_c, n, seed) if n else np.empty((0, len(entries)))
+        log_c = self._log_compute(year, compute)
+        entries = self.adopted(year)
+        point = self.log_gains(entries, log_c)
+        drawn = self.draws(entries, log_c, n, seed) if n else np.empty((0, len(entries)))
         uncertain = bool(n) and bool(np.ptp(drawn, axis=0).any())
         years = year - self.since
         if years <= 0:
@@ -215,53 +197,93 @@ class Account:
             "level": level,
             "n_uncertain": sum(e.gain.uncertain for e in entries),
             "n_entries": len(entries),
-            "decades_beyond": max((_decades_beyond(e.gain, log_c) for e in entries), default=0.0),
+            "decades_beyond": max((decades_beyond(e.gain, log_c) for e in entries), default=0.0),
         }
 
-    def fixed_compute_growth(self, compute: Sequence[float], first: float, last: float) -> pd.DataFrame:
-        """Growth per year between two years at a compute that stays: [compute, gain, growth_per_year] (0.46 is 46 %).
+    def fixed_compute_growth(
+        self, compute: Sequence[float], first: float, last: float, n: int = 4000, level: float = 0.95, seed: int = 0
+    ) -> pd.DataFrame:
+        """Growth per year between two years at a compute that stays (0.46 is 46 %), both with intervals.
 
         At a fixed compute both ends of a gain are the same algorithm ladder, so each entry is read at the new
         algorithm's compute and what one entry contains of another is not taken apart.
+
+        Returns:
+            [compute, gain, gain_low, gain_high, growth_per_year, growth_low, growth_high].
         """
         if not first < last:
             raise ValueError(f"The first year comes before the last, not {first:g} and {last:g}.")
-        entries = [e for e in self._adopted(last) if e.year > first]
+        entries = [e for e in self.adopted(last) if e.year > first]
         contained = {k for e in entries for k in e.less}
         whole = [replace(e, less=()) for e in entries if e.key not in contained]
         rows = []
         for c in compute:
-            log_gain = float(self._log_gains(whole, float(np.log(c)), "new").sum())
-            rows.append(
-                {"compute": c, "gain": np.exp(log_gain), "growth_per_year": np.expm1(log_gain / (last - first))}
-            )
-        return pd.DataFrame(rows)
+            gains = np.array(self._summed(whole, float(np.log(c)), n, level, seed, "new"))
+            growth = np.expm1(np.log(gains) / (last - first))
+            rows.append((c, *gains, *growth))
+        columns = ["compute", "gain", "gain_low", "gain_high", "growth_per_year", "growth_low", "growth_high"]
+        return pd.DataFrame(rows, columns=columns)
 
-    def against(self, year: float, compute: float | None = None, bases: Sequence[str] | None = None) -> pd.DataFrame:
-        """The gain over each base algorithm at the frontier of a year, or at a compute: [base, year, compute, gain]."""
-        log_c = self.frontier.log_compute(year) if compute is None else float(np.log(compute))
+    def against(
+        self,
+        year: float,
+        compute: float | None = None,
+        bases: Sequence[str] | None = None,
+        n: int = 4000,
+        level: float = 0.95,
+        seed: int = 0,
+    ) -> pd.DataFrame:
+        """The gain over each base algorithm at a year's frontier or at a compute: [base, year, compute, gain, ...]."""
+        log_c = self._log_compute(year, compute)
         rows = []
         for base in self.bases if bases is None else bases:
             if base not in self.bases:
                 raise ValueError(f"There is no base {base!r}; there are {', '.join(self.bases) or 'none'}.")
             entries = [replace(e, less=()) for e in self.entries if e.key in self.bases[base]]
-            gain = float(np.exp(self._log_gains(entries, log_c).sum()))
-            rows.append({"base": base, "year": year, "compute": np.exp(log_c), "gain": gain})
-        return pd.DataFrame(rows)
+            rows.append((base, year, float(np.exp(log_c)), *self._summed(entries, log_c, n, level, seed)))
+        return pd.DataFrame(rows, columns=["base", "year", "compute", "gain", "gain_low", "gain_high"])
+
+    def _summed(
+        self,
+        entries: Sequence[Entry],
+        log_c: float,
+        n: int,
+        level: float,
+        seed: int,
+        reference: Reference | None = None,
+    ) -> tuple[float, float, float]:
+        """The product of the gains of some entries with its interval, nan where nothing is uncertain."""
+        gain = float(np.exp(self.log_gains(entries, log_c, reference).sum()))
+        if not n or not any(e.gain.uncertain for e in entries):
+            return gain, np.nan, np.nan
+        return gain, *_quantiles(np.exp(self.draws(entries, log_c, n, seed, reference).sum(1)), level)
 
     # ---- parts --------------------------------------------------------------------------------------------------
 
-    def _adopted(self, year: float) -> list[Entry]:
+    def adopted(self, year: float) -> list[Entry]:
+        """The entries that count by a year. Raises ValueError where there is none yet."""
         found = [e for e in self.entries if e.counted and e.year <= year]
         if not found:
             raise ValueError(f"No entry of {self.name} was adopted by {year:g}; the first is of "
                              f"{min(e.year for e in self.entries if e.counted):g}.")  # fmt: skip
         return found
 
+    def _log_compute(self, year: float, compute: float | None) -> float:
+        if compute is None:
+            return self.frontier.log_compute(year)
+        if not 0 < compute < np.inf:
+            raise ValueError(f"The compute that gains are read at is above 0 FLOP, not {compute:g}.")
+        return float(np.log(compute))
+
     def _reference(self, entry: Entry) -> Reference:
         return entry.reference if self.reference == "as published" else self.reference
 
-    def _log_gains(self, entries: Sequence[Entry], log_c: float, reference: Reference | None = None) -> np.ndarray:
+    def log_gains(self, entries: Sequence[Entry], log_c: float, reference: Reference | None = None) -> np.ndarray:
+        """ln gain (entries,) at ln compute in FLOP, what one contains of another taken out, after the interaction rule.
+
+        Raises:
+            ValueError: an entry has no gain there.
+        """
         at, known = np.array([log_c]), {e.key: e for e in self.entries}
 
         def raw(e: Entry) -> float:
@@ -278,10 +300,12 @@ class Account:
             )
         return found
 
-    def _draws(self, entries: Sequence[Entry], log_c: float, n: int, seed: int) -> np.ndarray:
+    def draws(
+        self, entries: Sequence[Entry], log_c: float, n: int, seed: int, reference: Reference | None = None
+    ) -> np.ndarray:
         """ln gain (n, entries), all entries drawn jointly: what one contains of another is the same draw."""
         rng, at = np.random.default_rng(seed), np.array([log_c])
-        own = {e.key: e.gain.draws(at, self._reference(e), n, rng)[:, 0] for e in self.entries}
+        own = {e.key: e.gain.draws(at, reference or self._reference(e), n, rng)[:, 0] for e in self.entries}
         interacting = [own[e.key] for e in self.entries if e.interacts]
         together = None
         if self.measured_together is not None:
@@ -306,7 +330,7 @@ class Account:
         said = []
         if not entry.gain.uncertain:
             said.append("taken as exact: no interval is known")
-        if (beyond := _decades_beyond(entry.gain, log_c)) > 0.05:
+        if (beyond := decades_beyond(entry.gain, log_c)) > 0.05:
             said.append(f"extrapolated by {beyond:.1f} decades of compute")
         if entry.interacts and self.interaction == "power":
             said.append("scaled by the interaction rule")
@@ -323,7 +347,7 @@ class Account:
                 NoInterval,
                 stacklevel=3,
             )
-        far = {e.key: d for e in entries if (d := _decades_beyond(e.gain, log_c)) > 0.05}
+        far = {e.key: d for e in entries if (d := decades_beyond(e.gain, log_c)) > 0.05}
         if far:
             worst = max(far, key=far.__getitem__)
             warnings.warn(
@@ -358,7 +382,7 @@ def _doubling(rate: dict[str, float]) -> dict[str, float]:
     return {"value": months["value"], "low": months.get("high", np.nan), "high": months.get("low", np.nan)}
 
 
-def _decades_beyond(gain: Gain, log_c: float) -> float:
+def decades_beyond(gain: Gain, log_c: float) -> float:
     """Decades of compute between a compute and the measured range; 0 inside, and where compute plays no part."""
     if gain.measured is None:
         return 0.0

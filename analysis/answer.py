@@ -13,18 +13,19 @@ from algoprogress.analysis.warnings import AnalysisWarning
 
 
 def answer(tables: StudyTables) -> str:
-    """Two sentences: the gain at the baseline's largest compute, and its dependence on compute."""
+    """Two sentences: the gain at the largest compute of the baseline and another arm, and its dependence on compute."""
     fit = tables.fit
     others = [a for a in fit.arms if a != fit.baseline]
     if not others:
         return f"Only {fit.baseline} has runs that can be used, so there is no gain to state yet."
-    base = fit.points(fit.baseline).sort_values("rung").iloc[-1]
-    at_top = fit.front[(fit.front["rung"] == base["rung"]) & fit.front["arm"].isin(others)]
-    if at_top.empty:
-        return f"No other arm was measured at {flop_text(base['rung'])} FLOP, the largest compute of {fit.baseline}."
+    front = fit.front[fit.front["arm"].isin(others) & fit.front["rung"].isin(fit.points(fit.baseline)["rung"])]
+    if front.empty:
+        return f"No other arm was measured at a compute of {fit.baseline}."
+    top = float(front["rung"].max())
+    at_top = front[front["rung"] == top]
     best = at_top.loc[at_top["loss"].idxmin()]
     arm, level = str(best["arm"]), tables.gains.attrs["resamples"].level
-    return f"{_gain(fit, arm, float(base['rung']), level)} {_scale(tables, arm)}"
+    return f"{_gain(fit, arm, top, level)} {_scale(tables, arm)}"
 
 
 def _gain(fit: JointFit, arm: str, compute: float, level: float) -> str:

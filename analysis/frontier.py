@@ -83,6 +83,7 @@ def frontier(runs: pd.DataFrame, max_epochs: float = 1.0) -> pd.DataFrame:
 
 
 def _at_edge(front: pd.DataFrame, runs: pd.DataFrame) -> list[bool]:
+    tuned = set(runs.loc[runs["stage"] == "sweep", "arm"]) if "stage" in runs else set()
     tried = runs[["arm", "compute", "learning_rate", *(["n_params"] if "n_params" in runs else [])]]
     flags = []
     for row in front.itertuples():
@@ -91,5 +92,8 @@ def _at_edge(front: pd.DataFrame, runs: pd.DataFrame) -> list[bool]:
         if "n_params" in tried:
             same &= tried["n_params"] == row.n_params
         rates = tried.loc[same, "learning_rate"]
+        if row.arm in tuned and rates.min() == rates.max():  # from the law of the arm's sweeps, which were elsewhere
+            flags.append(False)
+            continue
         flags.append(bool(row.learning_rate <= rates.min() or row.learning_rate >= rates.max()))
     return flags

@@ -194,3 +194,24 @@ class MeasuredCurve:
             order = np.argsort(x)
             found[k] = np.interp(log_c, x[order], row[order], left=np.nan, right=np.nan)
         return found
+
+
+@dataclass(frozen=True)
+class Held:
+    """A gain that beyond its measured range stays what it was at the edge: what was measured, and not extrapolated."""
+
+    gain: Gain
+    measured: tuple[float, float] | None = None
+
+    @property
+    def uncertain(self) -> bool:
+        return self.gain.uncertain
+
+    def log_gain(self, log_c: np.ndarray, reference: Reference) -> np.ndarray:
+        return self.gain.log_gain(self._within(log_c), reference)
+
+    def draws(self, log_c: np.ndarray, reference: Reference, n: int, rng: np.random.Generator) -> np.ndarray:
+        return self.gain.draws(self._within(log_c), reference, n, rng)
+
+    def _within(self, log_c: np.ndarray) -> np.ndarray:
+        return log_c if self.gain.measured is None else np.clip(log_c, *np.log(self.gain.measured))

@@ -104,6 +104,7 @@ def compute_equivalent_gain(
     check_question(at_compute, at_loss, method, reference, level)
     wanted = None if method == "interpolated" else law
     fit = fit_jointly(runs, baseline, wanted, share, n_resamples, seed, strict=method == "law", cluster=cluster)
+    check_arms(fit)
     return gains_of(fit, at_compute, at_loss, method, reference, level)
 
 
@@ -115,12 +116,10 @@ def gains_of(
     reference: Reference = "new",
     level: float = 0.95,
 ) -> pd.DataFrame:
-    """`compute_equivalent_gain` from frontiers and laws that are already fitted."""
+    """`compute_equivalent_gain` from frontiers and laws already fitted; without rows where there is but a baseline."""
     check_question(at_compute, at_loss, method, reference, level)
     at = "compute" if at_loss is None else "loss"
     asked = at_loss if at == "loss" else fit.rungs if at_compute is None else at_compute
-    if set(fit.arms) <= {fit.baseline}:
-        raise ValueError(f"There is no arm but the baseline {fit.baseline!r}: a gain is that of one arm over another.")
     targets = np.atleast_1d(np.asarray(asked, float))
     if targets.ndim != 1 or not (np.isfinite(targets) & (targets > 0)).all():
         raise ValueError(f"at_{at} must be positive numbers, not {asked}.")
@@ -160,6 +159,12 @@ def gains_of(
         fit.equal_exponents,
     )
     return table
+
+
+def check_arms(fit: JointFit) -> None:
+    """Raise a ValueError unless there is an arm to compare with the baseline."""
+    if set(fit.arms) <= {fit.baseline}:
+        raise ValueError(f"There is no arm but the baseline {fit.baseline!r}: a gain is that of one arm over another.")
 
 
 def check_question(at_compute: object, at_loss: object, method: str, reference: str, level: float) -> None:

@@ -1,7 +1,7 @@
 """One page that states a study's question and answer, and what they rest on. It needs no other file and no network."""
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -59,7 +59,7 @@ def write_report(
     out = Path(out_dir)
     tables = tables or study_tables(dict(study), runs, level=level, n_resamples=n_resamples, seed=seed)
     write(tables, out)
-    figures = make_figures(tables, runs, curves, out, level)
+    figures = {name: svg for name, (_, svg) in make_figures(tables, runs, curves, out, level).items()}
     environment = Environment(
         loader=PackageLoader("algoprogress.analysis", "."),
         autoescape=True,
@@ -86,9 +86,14 @@ def write_report(
 
 
 def make_figures(
-    tables: StudyTables, runs: pd.DataFrame, curves: pd.DataFrame | None, out_dir: str | Path, level: float = 0.95
-) -> dict[str, Path]:
-    """Draw the figures of a study into a folder, as PNG and SVG: name -> path of the SVG."""
+    tables: StudyTables,
+    runs: pd.DataFrame,
+    curves: pd.DataFrame | None,
+    out_dir: str | Path,
+    level: float = 0.95,
+    formats: Sequence[str] = ("png", "svg"),
+) -> dict[str, list[Path]]:
+    """Draw the figures of a study into a folder: name -> a file in each format."""
     from algoprogress.analysis import figures as draw
 
     out, fit = Path(out_dir), tables.fit
@@ -102,7 +107,7 @@ def make_figures(
     if curves is not None and len(curves):
         lines = curves.merge(runs[["run_id", "arm"]].drop_duplicates(), on="run_id").dropna(subset=["loss"])
         drawn["curves"] = draw.draw(draw.training_curves, lines, arms)
-    return {name: draw.save(figure, out / name)[1] for name, figure in drawn.items()}
+    return {name: draw.save(figure, out / name, formats) for name, figure in drawn.items()}
 
 
 def provenance(runs: pd.DataFrame) -> list[tuple[str, str]]:

@@ -11,7 +11,7 @@ from algoprogress.analysis.warnings import DuplicateRuns
 # are one configuration. Used only where there is no `configuration_id`.
 FACTS = frozenset(
     [
-        *("run_id", "seed", "study", "status", "schema_version", "rung", "configuration"),
+        *("run_id", "seed", "study", "stage", "status", "schema_version", "rung", "configuration"),
         *("loss", "loss_se", "train_loss", "initial_loss", "bits_per_byte", "epochs_seen", "val_tokens"),
         *(
             "wall_seconds",
@@ -80,7 +80,7 @@ def check_columns(runs: pd.DataFrame, columns: tuple[str, ...], what: str) -> No
 
 
 def usable_runs(runs: pd.DataFrame, max_epochs: float = 1.0) -> pd.DataFrame:
-    """The runs that count in fits: finished, at most `max_epochs` over the data, each once.
+    """The runs that count in fits: finished, at most `max_epochs` over the data, each once, of the main stage.
 
     Args:
         runs: one row per (arm, run), with at least arm, compute (FLOP) and loss (nats/token).
@@ -94,6 +94,8 @@ def usable_runs(runs: pd.DataFrame, max_epochs: float = 1.0) -> pd.DataFrame:
     kept = runs
     if "status" in kept:
         kept = kept[kept["status"] == "done"]
+    if "stage" in kept and (kept["stage"] == "main").any():
+        kept = kept[kept["stage"] != "sweep"]  # the lowest of several single runs is low by luck too
     if "epochs_seen" in kept:
         kept = kept[~(kept["epochs_seen"] > max_epochs + 1e-9)]
     if "run_id" in kept:

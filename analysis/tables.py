@@ -11,20 +11,30 @@ import pandas as pd
 
 from algoprogress.analysis.formatting import flop_text, gain_text, interval_text, markdown, number
 from algoprogress.analysis.gains import Reference, gains_of
+from algoprogress.analysis.innovation_table import innovation_table
+from algoprogress.analysis.interactions import interaction_table
 from algoprogress.analysis.joint import JointFit, fit_jointly
 from algoprogress.analysis.runs import excluded_runs, usable_runs
 from algoprogress.analysis.scale import scale_dependence
+from algoprogress.analysis.tuning_tables import care_table, tuning_table
 from algoprogress.analysis.warnings import AnalysisWarning
 
 TITLES = {
+    "innovations": "What each innovation is worth",
+    "interactions": "Main effects and interactions",
     "efficiency": "Compute-equivalent gain at each compute",
     "scale_dependence": "Does the gain depend on scale?",
     "frontier": "Best configuration at each compute",
     "laws": "Fitted laws",
     "arms": "How the arms differ from the baseline",
     "counts": "How carefully each arm was tuned",
+    "care": "How much tuning each arm got",
+    "tuning": "The sweep behind each learning rate",
     "speed": "How fast the runs trained",
 }
+
+
+OF_SOME = ("innovations", "interactions", "care", "tuning")  # studies
 
 
 @dataclass(frozen=True)
@@ -36,6 +46,7 @@ class StudyTables:
             n_censored, note]; loss is the measured frontier, the baseline has ceg 1, n_censored counts the arm's rows.
         scale_dependence: `scale_dependence(gains)`.
         frontier, laws, arms, counts, speed: see the functions below.
+        innovations, interactions, care, tuning: see the functions of these names; empty where a study has none.
         warnings: sentences to print beside the tables.
         fit: the frontiers, law and resamples that they come from.
         gains: the gain table (its `attrs` hold the resamples).
@@ -48,6 +59,10 @@ class StudyTables:
     arms: pd.DataFrame
     counts: pd.DataFrame
     speed: pd.DataFrame
+    innovations: pd.DataFrame
+    interactions: pd.DataFrame
+    care: pd.DataFrame
+    tuning: pd.DataFrame
     warnings: list[str]
     fit: JointFit
     gains: pd.DataFrame
@@ -70,6 +85,10 @@ class StudyTables:
             "arms": self.arms,
             "counts": self.counts.assign(compute=self.counts["compute"].map(flop_text)),
             "speed": _shown_speed(self.speed),
+            "innovations": _shown_innovations(self.innovations),
+            "interactions": self.interactions,
+            "care": self.care.assign(sweep_compute=self.care["sweep_compute"].map(flop_text)),
+            "tuning": self.tuning.assign(compute_budget=self.tuning["compute_budget"].map(flop_text)),
         }
 
 
@@ -117,6 +136,10 @@ def study_tables(
         arms=arm_table(study),
         counts=counts,
         speed=speed_table(runs),
+        innovations=innovation_table(study, runs, reference, level, n_resamples, seed),
+        interactions=interaction_table(study, runs, level),
+        care=care_table(study, runs),
+        tuning=tuning_table(study),
         warnings=list(dict.fromkeys(said)),
         fit=fit,
         gains=gains,
@@ -233,6 +256,8 @@ def write(tables: StudyTables, out_dir: str | Path) -> list[Path]:
     files = []
     shown = tables.shown()
     for name, table in tables.items():
+        if name in OF_SOME and table.empty:
+            continue
         files += [out / f"{name}.csv", out / f"{name}.md"]
         table.to_csv(files[-2], index=False)
         files[-1].write_text(markdown(shown[name]), encoding="utf-8")
@@ -268,6 +293,21 @@ def _shown_efficiency(table: pd.DataFrame) -> pd.DataFrame:
         row["CEG, law"] += " (extrapolated)" if extrapolated else ""
         row |= {"runs": any_row["n_runs"], "seeds of the best": any_row["n_seeds"]}
         rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _shown_innovations(table: pd.DataFrame) -> pd.DataFrame:
+    """One row for each innovation and way of asking, a column for each compute."""
+    rows = []
+    for (innovation, recipe), part in table.groupby(["innovation", "recipe"], sort=False):
+        first = part.iloc[0]
+        way = {"out": "out of", "in": "into"}[first["direction"]]
+        row = {"innovation": innovation, "year": first["year"], "asked": f"{way} {recipe}"}
+        for r in part.itertuples():
+            marked = "*" if r.differs else ""
+            row[f"CEG at {flop_text(r.compute)}"] = gain_text(r.ceg, r.ceg_low, r.ceg_high, r.censored) + marked
+        row |= {"runs": first["n_runs"], "seeds": first["n_seeds"]}
+        rows.append({**row, "published": number(first["published"], 3)})
     return pd.DataFrame(rows)
 
 

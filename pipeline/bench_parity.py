@@ -38,13 +38,17 @@ def rows() -> list[dict[str, Any]]:
     from scipy import stats
 
     from algoprogress.pipeline.data import open_tokens, resolve
-    from algoprogress.pipeline.policy import choose
+    from algoprogress.pipeline.output import note
+    from algoprogress.pipeline.policy import choose, lstm_in_bfloat16
     from algoprogress.pipeline.trainer import train
 
     sha256 = resolve("python").sha256
     tokens = open_tokens("python", sha256)
     found = []
     for arm, spec in specs().items():
+        if spec.architecture.name == "lstm" and not lstm_in_bfloat16():
+            note(f"{arm} is left out: torch has no LSTM in bfloat16 for this processor")
+            continue
         data = spec.data.model_copy(update={"corpus": "python", "corpus_sha256": sha256})
         losses = {}
         for dtype in ("float32", "bfloat16"):

@@ -23,6 +23,7 @@ from algoprogress.pipeline.commands import (
     gains,
     store,
     studies,
+    trend,
 )
 from algoprogress.pipeline.executors import ClusterLost, NotEnoughResources
 from algoprogress.pipeline.output import RUNS_FAILED, Refused, note
@@ -48,6 +49,7 @@ for command in (
     studies.diff,
     store.verify,
     store.compact,
+    store.copy,
     store.runs,
     analysis.tables,
     analysis.figures,
@@ -55,6 +57,7 @@ for command in (
     fit.fit,
     gains.gains,
     accounting.accounting,
+    trend.trend,
     bench.bench,
 ):
     app.command()(command)

@@ -48,5 +48,6 @@ class Summary:
     present: int = 0
     failed: dict[str, str] = field(default_factory=dict)  # run_id -> message
     left: int = 0  # runs that were not begun: a limit, fail_fast, or cancelled
+    waiting: dict[str, str] = field(default_factory=dict)  # arm -> why its main runs were not begun
     cancelled: bool = False
     seconds: float = 0.0

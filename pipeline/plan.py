@@ -12,15 +12,16 @@ import math
 import os
 import statistics
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from algoprogress.ablations.refine import most_added, refine
 from algoprogress.ablations.spec import Data, RunSpec
-from algoprogress.ablations.study import Study, flatten, most_added, refine
+from algoprogress.ablations.study import Entry, Study, flatten
 from algoprogress.pipeline.corpora.cache import cache_root
 from algoprogress.pipeline.data import default_corpus, open_tokens
 from algoprogress.pipeline.data import resolve as resolve_corpus
@@ -51,6 +52,9 @@ def resolve(study: Study, warn: Callable[[str], None] | None = None, device: str
     known: dict[str, str] = {}
     default = default_corpus(warn) if any(e.spec.data.corpus == DEFAULT_CORPUS for _, e in study.entries()) else ""
 
+    def pin_entry(entry: Entry) -> Entry:
+        return entry.model_copy(update={"spec": pin(entry.spec)})
+
     def pin(spec: RunSpec) -> RunSpec:
         if spec.dtype == "auto":
             spec = spec.model_copy(update={"dtype": best_dtype(device)})
@@ -62,10 +66,9 @@ def resolve(study: Study, warn: Callable[[str], None] | None = None, device: str
         data = spec.data.model_copy(update={"corpus": name, "corpus_sha256": known[name]})
         return spec.model_copy(update={"data": data})
 
-    arms = {
-        arm: tuple(e.model_copy(update={"spec": pin(e.spec)}) for e in entries) for arm, entries in study.arms.items()
-    }
-    return study.model_copy(update={"arms": arms})
+    arms = {arm: tuple(map(pin_entry, entries)) for arm, entries in study.arms.items()}
+    main = {arm: tuple(map(pin_entry, entries)) for arm, entries in study.main.items()}
+    return study.model_copy(update={"arms": arms, "main": main})
 
 
 def losses(store: Store, study: Study, known: Collection[str] = ()) -> dict[str, float]:
@@ -106,7 +109,12 @@ class Plan:
     @property
     def pending(self) -> pd.DataFrame:
         """One row per run that is still to be trained."""
-        return self.rows[self.rows.state != "done"].drop_duplicates("run_id")
+        return self.unique[self.unique.state != "done"]
+
+    @property
+    def unique(self) -> pd.DataFrame:
+        """One row per run; a main run that waits for its rate has no id, and is one of its arm alone."""
+        return self.rows[~self.rows.run_id.duplicated() | self.rows.run_id.isna()]
 
     @property
     def core_seconds(self) -> float:
@@ -121,7 +129,7 @@ class Plan:
         return max(loads)
 
     def totals(self) -> dict[str, Any]:
-        unique = self.rows.drop_duplicates("run_id")
+        unique = self.unique
         return {
             "runs": len(unique),
             "pending": len(self.pending),
@@ -136,13 +144,16 @@ class Plan:
         }
 
 
-def plan(study: Study, store: Store, slots: int | None = None) -> Plan:
+def plan(
+    study: Study, store: Store, slots: int | None = None, seconds: Callable[[RunSpec], float] | None = None
+) -> Plan:
     """The runs of a resolved study in its order, each with its size, cost and state.
 
     Args:
         study: resolved; its sweep's additions that are known by now are included.
         store: says what is done.
         slots: runs at once; the machine's cores by default.
+        seconds: time of a run; by default measured on this machine.
     """
     grid = study
     study = refined(store, grid)
@@ -150,31 +161,50 @@ def plan(study: Study, store: Store, slots: int | None = None) -> Plan:
     failed = set(store.failures().get("run_id", [])) - done
     active = set(store.active().get("run_id", [])) - done
     calibration = Calibration()
+    time_of = seconds or calibration.seconds
     rows = []
-    for arm, entry in study.entries():
+    for arm, entry, waits in _in_order(study):
         spec, run_id = entry.spec, entry.spec.run_id
         state = (
-            "done" if run_id in done else "running" if run_id in active else "failed" if run_id in failed else "to do"
+            "after the sweep"
+            if waits
+            else "done"
+            if run_id in done
+            else "running"
+            if run_id in active
+            else "failed"
+            if run_id in failed
+            else "to do"
         )
         rows.append(
             {
                 "arm": arm,
-                "run_id": run_id,
+                "run_id": None if waits else run_id,
+                **({"stage": entry.stage} if study.tuning is not None else {}),
                 "n_params": spec.n_params,
                 "tokens": spec.tokens,
-                "learning_rate": spec.learning_rate,
+                "learning_rate": math.nan if waits else spec.learning_rate,
                 "seed": spec.seed,
                 "compute": spec.compute,
                 "optimizer_share": spec.flop(optimizer=True) / spec.compute - 1,  # FLOP of its steps, of the model's
                 "optimizer_bytes": spec.optimizer_bytes,
                 "compute_budget": entry.compute_budget,
                 "state": state,
-                "seconds": 0.0 if state == "done" else calibration.seconds(spec),
+                "seconds": 0.0 if state == "done" else time_of(spec),
             }
         )
     calibration.save()
-    may_add = most_added(grid) - (len(list(study.entries())) - len(list(grid.entries())))
+    may_add = most_added(grid) - (len(rows) - len(list(grid.entries())))
     return Plan(pd.DataFrame(rows), slots or os.cpu_count() or 1, may_add)
+
+
+def _in_order(study: Study) -> Iterator[tuple[str, Entry, bool]]:
+    """(arm, entry, whether it waits for its rate) of each run, arm by arm."""
+    for arm, entries in study.arms.items():
+        for entry in entries:
+            yield arm, entry, False
+        for entry in study.main.get(arm, ()):
+            yield arm, entry, True
 
 
 def worth_compiling(specs: Collection[RunSpec], slots: int, device: str = "cpu") -> set[str]:

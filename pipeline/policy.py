@@ -129,6 +129,20 @@ def best_dtype(device: str = "cpu") -> Dtype:
     return "bfloat16" if any(able.get(name) for name in BFLOAT16_UNITS) else "float32"
 
 
+@cache
+def lstm_in_bfloat16() -> bool:
+    """Whether torch has an LSTM in bfloat16 for this processor: without the instructions for it there is none."""
+    import torch
+
+    layer, x = torch.nn.LSTM(16, 16), torch.zeros(2, 1, 16)
+    try:
+        with torch.autocast("cpu", torch.bfloat16):
+            layer(x)[0].sum().backward()
+    except RuntimeError:
+        return False
+    return True
+
+
 @contextlib.contextmanager
 def library(name: str | None) -> Iterator[None]:
     """The library of float32 products on a CPU inside the block; torch's own unless it is onednn.

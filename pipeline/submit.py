@@ -15,8 +15,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from algoprogress.ablations.refine import refine
 from algoprogress.ablations.spec import RunSpec
-from algoprogress.ablations.study import Study, refine
+from algoprogress.ablations.study import Study
 from algoprogress.pipeline import preflight, provenance
 from algoprogress.pipeline.ensembles.executor import bundled
 from algoprogress.pipeline.executors import Executor
@@ -119,6 +120,14 @@ class _Loop:
             if not found:
                 break
             self.losses |= found
+        for arm, tuned in self.study.tuned.items():
+            if tuned.at_edge and arm in self.study.main and arm not in self.summary.waiting:
+                sizes = ", ".join(f"{o.n_params:,}" for o in tuned.sweep if o.at_edge)
+                self.summary.waiting[arm] = (
+                    f"the best learning rate of {arm} is still at an edge of its sweep at {sizes} parameters: widen it "
+                    "with other first rates or more extensions; its main runs wait"
+                )
+                self.progress.say(self.summary.waiting[arm])
         specs = self.study.specs()
         cost = {run_id: spec.compute for run_id, spec in specs.items()}
         self.specs = {run_id: specs[run_id] for run_id in sorted(specs, key=lambda run_id: -cost[run_id])}
@@ -235,7 +244,7 @@ class _Loop:
             found = losses(self.store, self.study, self.specs.keys() - {run_id})
             loss = found.get(run_id, math.inf)
         self.losses[run_id] = loss
-        if self.grid.sweep is not None and refine(self.grid, self.losses) != self.study:
+        if self.grid.grows and refine(self.grid, self.losses) != self.study:
             self.look()
             self.store.save_study(self.study.stored())
 

@@ -21,7 +21,7 @@ from algoprogress.pipeline.bookkeeping import Bookkeeping, Run
 from algoprogress.pipeline.data import Tokens
 from algoprogress.pipeline.evaluation import validate
 from algoprogress.pipeline.gradient import State, backward, clip
-from algoprogress.pipeline.policy import Policy
+from algoprogress.pipeline.policy import Policy, lstm_in_bfloat16
 from algoprogress.results import StoreError
 
 
@@ -85,6 +85,8 @@ def _train(
 ) -> Run:
     if tokens.vocab_size != spec.data.vocab_size:
         raise ValueError(f"the tokens have a vocabulary of {tokens.vocab_size}, the spec says {spec.data.vocab_size}")
+    if spec.dtype == "bfloat16" and spec.architecture.name == "lstm" and device == "cpu" and not lstm_in_bfloat16():
+        raise ValueError("torch has no LSTM in bfloat16 for this processor: give these runs dtype float32 or auto")
     torch.set_num_threads(n_threads)
     torch.set_default_dtype(torch.float32)
     where = torch.device(device)

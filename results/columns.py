@@ -23,6 +23,7 @@ STUDY_COLUMNS = [
     Column("study", "str", "", "Study that the row belongs to; missing for a run that no study names"),
     Column("arm", "str", "", "Arm of that study: one way of training, such as the baseline"),
     Column("compute_budget", "float64", "FLOP", "Compute asked for on an isoFLOP ladder; missing where none was asked"),
+    Column("stage", "str", "", "sweep: trained to find the learning rate of the main runs; main: all others"),
 ]
 
 # The record of one run, written once by the process that trained it.

@@ -63,24 +63,30 @@ def runs_table(records: dict[str, dict[str, Any]], studies: Iterable[dict[str, A
     place = {run_id: i for i, run_id in enumerate(run_ids)}
     facts = table([row(records[run_id]) for run_id in run_ids], _FACTS).drop(columns=_MEMBER, errors="ignore")
 
-    # study, arm, compute_budget, place in facts, and then the order: of the study, the arm, and the run
-    members: list[tuple[str | None, str | None, float | None, int, int, int, int]] = []
+    # study, arm, compute_budget, stage, place in facts, and then the order: of the study, the arm, and the run
+    members: list[tuple[str | None, str | None, float | None, str, int, int, int, int]] = []
     for s, study in enumerate(sorted(studies, key=lambda study: study["name"])):
         for a, (arm, entries) in enumerate(study["arms"].items()):
             for r, entry in enumerate(entries):
                 if (found := place.get(entry["run_id"])) is not None:
-                    members.append((study["name"], arm, entry.get("compute_budget"), found, s, a, r))
+                    stage = entry.get("stage", "main")
+                    members.append((study["name"], arm, entry.get("compute_budget"), stage, found, s, a, r))
     if with_loose:
-        named = {member[3] for member in members}
-        members += [(None, None, None, i, 2**31, 0, i) for i in range(len(run_ids)) if i not in named]
+        named = {member[4] for member in members}
+        members += [(None, None, None, "main", i, 2**31, 0, i) for i in range(len(run_ids)) if i not in named]
 
-    names, arms, budgets, places, *order = [list(column) for column in zip(*members, strict=True)] or [[]] * 7
+    names, arms, budgets, stages, places, *order = [list(column) for column in zip(*members, strict=True)] or [[]] * 8
     of_study, of_arm, of_run = order
     member_table = (
         table([], STUDY_COLUMNS)
         if not members
         else pd.DataFrame(
-            {"study": _typed(names, "str"), "arm": _typed(arms, "str"), "compute_budget": _typed(budgets, "float64")}
+            {
+                "study": _typed(names, "str"),
+                "arm": _typed(arms, "str"),
+                "compute_budget": _typed(budgets, "float64"),
+                "stage": _typed(stages, "str"),
+            }
         )
     )
     frame = pd.concat([member_table, facts.take(places).reset_index(drop=True)], axis="columns")

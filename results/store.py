@@ -73,6 +73,15 @@ class Store(Journal):
         data = runfile.encode(record, curve)
         return self.folder.create(_run_file(record["run_id"]), data)
 
+    def take(self, other: "Store", run_id: str) -> bool:
+        """Stores a run of another store, byte for byte. False if it is here already.
+
+        Raises:
+            StoreError: If the file there is damaged, or this store can not be written.
+        """
+        other.record(run_id)
+        return self.folder.create(_run_file(run_id), other.folder.read(_run_file(run_id)))
+
     def has(self, run_id: str) -> bool:
         """Whether a run is stored, be it damaged or not."""
         return self.folder.exists(_run_file(run_id))

@@ -7,6 +7,7 @@ from typing import Any
 from algoprogress.results.problems import Unreadable
 from algoprogress.results.record import is_run_id
 
+STAGES = ("sweep", "main")
 VERSION = 1  # of these files; runs have a version of their own
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 
@@ -76,5 +77,7 @@ def _check(study: dict[str, Any], name: str) -> None:
             budget = entry.get("compute_budget")
             if isinstance(budget, bool) or not isinstance(budget, int | float | None):
                 raise ValueError(f"arm {arm} holds the compute_budget {budget!r}, which is not a number of FLOP")
+            if entry.get("stage", "main") not in STAGES:
+                raise ValueError(f"arm {arm} holds the stage {entry['stage']!r}, not one of {', '.join(STAGES)}")
     if study.get("baseline") is not None and study["baseline"] not in arms:
         raise ValueError(f"its baseline {study['baseline']!r} is not one of its arms ({', '.join(arms)})")

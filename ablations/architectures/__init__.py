@@ -33,6 +33,10 @@ class ArchitectureConfig(Config):
         """
         raise NotImplementedError
 
+    def idle_parameters(self) -> int:
+        """Of the non-embedding parameters, those that one token does not pass through: experts that are not chosen."""
+        return 0
+
     def forward_flop(self, vocab_size: int, context: int) -> dict[str, float]:
         """FLOP of one token's forward pass by part; a multiply-add is 2 FLOP; matrix products only.
 

@@ -33,6 +33,14 @@ class Transformer(ArchitectureConfig):
     bias: bool = Field(False, description="biases in the linear layers")
     tied: bool = Field(True, description="the output layer is the token embedding")
     dropout: float = Field(0.0, ge=0, lt=1)
+    qk_norm: bool = Field(False, description="RMSNorm of each query and key: Henry et al. 2020, Dehghani et al. 2023")
+    kv_heads: Whole = Field(
+        0,
+        ge=0,
+        description="heads of keys and values, shared by the queries' (Ainslie et al. 2023); 0: no sharing",
+    )
+    experts: Whole = Field(1, ge=1, description="feed-forward layers of a block that a router chooses from")
+    experts_per_token: Whole = Field(2, ge=1, description="of several experts, those that a token passes through")
     init: Literal["normal", "depth_scaled", "xavier"] = Field(
         "normal", description="depth_scaled divides the residual projections by sqrt(2 n_layers): Radford et al. 2019"
     )
@@ -64,7 +72,22 @@ class Transformer(ArchitectureConfig):
             raise ValueError(f"width {self.width} is not a multiple of head_dim {self.head_dim}: change one of them")
         if self.position == "rotary" and self.head_dim % 2:
             raise ValueError(f"rotary positions turn pairs, so head_dim must be even, not {self.head_dim}")
+        if self.n_heads % self.n_kv_heads:
+            raise ValueError(
+                f"{self.n_heads} heads of queries cannot share {self.kv_heads} heads of keys and values: kv_heads is a "
+                f"divisor of {self.n_heads}, or 0"
+            )
+        if 1 < self.experts < self.experts_per_token:
+            raise ValueError(f"a token cannot pass {self.experts_per_token} of {self.experts} experts: lower the first")
         return self
+
+    @property
+    def n_heads(self) -> int:
+        return self.width // self.head_dim
+
+    @property
+    def n_kv_heads(self) -> int:
+        return self.kv_heads or self.n_heads
 
     @property
     def ff_width(self) -> int:
@@ -74,18 +97,32 @@ class Transformer(ArchitectureConfig):
         return TransformerModel(self, vocab_size, context)
 
     def parameters(self, vocab_size: int, context: int) -> tuple[int, int]:
-        d, f, bias = self.width, self.ff_width, int(self.bias)
+        d, kv, bias = self.width, self.n_kv_heads * self.head_dim, int(self.bias)
         norm = d * (2 if self.norm == "layernorm" else 1)
-        attention = 4 * d * d + bias * 4 * d
-        feed_forward = (3 if self.activation == "swiglu" else 2) * d * f
-        feed_forward += bias * (d + f * (2 if self.activation == "swiglu" else 1))
+        attention = 2 * d * d + 2 * d * kv + bias * (2 * d + 2 * kv) + 2 * self.head_dim * int(self.qk_norm)
+        feed_forward = self.experts * self._expert_parameters + self._router
         n = self.n_layers * (attention + feed_forward + 2 * norm) + (norm if self.placement == "pre" else 0)
         embedding = vocab_size * d * (1 if self.tied else 2) + (context * d if self.position == "learned" else 0)
         return n, n + embedding
 
+    def idle_parameters(self) -> int:
+        idle = self.experts - self.experts_per_token if self.experts > 1 else 0
+        return self.n_layers * idle * self._expert_parameters
+
+    @property
+    def _expert_parameters(self) -> int:
+        d, f, gated = self.width, self.ff_width, self.activation == "swiglu"
+        return (3 if gated else 2) * d * f + int(self.bias) * (d + f * (2 if gated else 1))
+
+    @property
+    def _router(self) -> int:
+        return self.width * self.experts if self.experts > 1 else 0
+
     def forward_flop(self, vocab_size: int, context: int) -> dict[str, float]:
-        d, f = self.width, self.ff_width
-        matrices = 4 * d * d + (3 if self.activation == "swiglu" else 2) * d * f
+        d, f, kv = self.width, self.ff_width, self.n_kv_heads * self.head_dim
+        passed = self.experts_per_token if self.experts > 1 else 1
+        feed_forward = passed * (3 if self.activation == "swiglu" else 2) * d * f + self._router
+        matrices = 2 * d * d + 2 * d * kv + feed_forward
         return {
             "layers": 2.0 * self.n_layers * matrices,
             "attention": 4.0 * self.n_layers * context * d,
@@ -127,9 +164,17 @@ class Attention(nn.Module):
 
     def __init__(self, c: Transformer, context: int) -> None:
         super().__init__()
-        self.n_heads, self.dropout = c.width // c.head_dim, c.dropout
-        self.qkv = Stacked(c.width, c.width, 3, bias=c.bias)
+        self.n_heads, self.n_kv_heads, self.dropout = c.n_heads, c.n_kv_heads, c.dropout
+        self.grouped = self.n_kv_heads < self.n_heads
+        if self.grouped:
+            self.q = nn.Linear(c.width, c.width, bias=c.bias)
+            self.kv = Stacked(c.width, self.n_kv_heads * c.head_dim, 2, bias=c.bias)
+        else:
+            self.qkv = Stacked(c.width, c.width, 3, bias=c.bias)
         self.out = nn.Linear(c.width, c.width, bias=c.bias)
+        self.qk_norm = c.qk_norm
+        if c.qk_norm:
+            self.q_norm, self.k_norm = make_norm("rmsnorm", c.head_dim), make_norm("rmsnorm", c.head_dim)
         self.rotary = c.position == "rotary"
         if self.rotary:
             # as real pairs: Module.to(dtype) would make a complex buffer real
@@ -139,8 +184,23 @@ class Attention(nn.Module):
     def forward(self, x_BTD: Tensor, residual_BTD: Tensor) -> Tensor:
         turns = self.turns[: x_BTD.shape[1]] if self.rotary else None
         dropout = self.dropout if self.training else 0.0
-        y_BTD = ops.attention(ops.linear(self.qkv, x_BTD), self.n_heads, turns, dropout)
+        y_BTD = ops.attention(self.heads(x_BTD), self.n_heads, turns, dropout)
         return ops.linear(self.out, y_BTD, residual_BTD, dropout)
+
+    def heads(self, x_BTD: Tensor) -> Tensor:
+        """Queries, keys and values side by side, each of H heads; (B, T, 3 D)."""
+        if self.grouped:
+            q, kv = ops.linear(self.q, x_BTD), ops.linear(self.kv, x_BTD)
+            k, v = kv.unflatten(-1, (2, self.n_kv_heads, -1)).unbind(-3)
+            shared = self.n_heads // self.n_kv_heads
+            parts = [q.unflatten(-1, (self.n_heads, -1)), *(x.repeat_interleave(shared, dim=-2) for x in (k, v))]
+        elif self.qk_norm:
+            parts = list(ops.linear(self.qkv, x_BTD).unflatten(-1, (3, self.n_heads, -1)).unbind(-3))
+        else:
+            return ops.linear(self.qkv, x_BTD)
+        if self.qk_norm:
+            parts[:2] = self.q_norm(parts[0]), self.k_norm(parts[1])
+        return torch.cat([part.flatten(-2) for part in parts], dim=-1)
 
 
 class FeedForward(nn.Module):
@@ -150,20 +210,44 @@ class FeedForward(nn.Module):
         self.up = Stacked(c.width, c.ff_width, 2 if self.gated else 1, bias=c.bias)
         self.down = nn.Linear(c.ff_width, c.width, bias=c.bias)
 
-    def forward(self, x_BTD: Tensor, residual_BTD: Tensor) -> Tensor:
-        h_BTF = ops.linear(self.up, x_BTD)
+    def forward(self, x: Tensor, residual: Tensor | None) -> Tensor:
+        h = ops.linear(self.up, x)
         if self.gated:
-            h_BTF = ops.swiglu(h_BTF)
+            h = ops.swiglu(h)
         else:
-            h_BTF = ops.gelu(h_BTF) if self.activation == "gelu" else h_BTF.relu()
-        return ops.linear(self.down, h_BTF, residual_BTD, self.dropout if self.training else 0.0)
+            h = ops.gelu(h) if self.activation == "gelu" else h.relu()
+        return ops.linear(self.down, h, residual, self.dropout if self.training else 0.0)
+
+
+class MixtureOfExperts(nn.Module):
+    """Each token through the experts of its largest gates, weighted by them: Shazeer et al. 2017, Fedus et al. 2021.
+
+    No token is dropped and no loss evens out the load, so what a token costs is fixed and rows do not touch each other.
+    """
+
+    def __init__(self, c: Transformer) -> None:
+        super().__init__()
+        self.n_chosen = c.experts_per_token
+        self.router = nn.Linear(c.width, c.experts, bias=False)
+        self.experts = nn.ModuleList(FeedForward(c) for _ in range(c.experts))
+
+    def forward(self, x_BTD: Tensor, residual_BTD: Tensor) -> Tensor:
+        x_ND = x_BTD.flatten(0, -2)
+        gates, chosen = ops.linear(self.router, x_ND).softmax(-1).topk(self.n_chosen, dim=-1)
+        y_ND = residual_BTD.flatten(0, -2)
+        for number, expert in enumerate(self.experts):
+            token, place = (chosen == number).nonzero(as_tuple=True)
+            gated = gates[token, place, None] * expert(x_ND[token], None)
+            y_ND = y_ND.index_add(0, token, gated.to(y_ND.dtype))
+        return y_ND.view_as(residual_BTD)
 
 
 class Block(nn.Module):
     def __init__(self, c: Transformer, context: int) -> None:
         super().__init__()
         self.pre = c.placement == "pre"
-        self.attention, self.feed_forward = Attention(c, context), FeedForward(c)
+        self.attention = Attention(c, context)
+        self.feed_forward = MixtureOfExperts(c) if c.experts > 1 else FeedForward(c)
         self.norm1, self.norm2 = make_norm(c.norm, c.width), make_norm(c.norm, c.width)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -196,7 +280,7 @@ class TransformerModel(nn.Module):
 
     @torch.no_grad()
     def initialise(self, c: Transformer) -> None:
-        residual = {id(m) for b in self.blocks for m in (b.attention.out, b.feed_forward.down)}  # type: ignore[union-attr]
+        residual = {id(m) for name, m in self.named_modules() if name.endswith((".out", ".down"))}
         for module in self.modules():
             if isinstance(module, nn.Embedding) or module is self.head:
                 nn.init.normal_(module.weight, std=c.init_std)  # type: ignore[arg-type]

@@ -7,11 +7,14 @@ from collections.abc import Mapping
 from algoprogress.ablations.allocation import isoflop
 from algoprogress.ablations.architectures import ArchitectureConfig
 from algoprogress.ablations.architectures.transformer import Transformer
+from algoprogress.ablations.ladder import Sized, main, modern, sweep
 from algoprogress.ablations.optimizers import OptimizerConfig, optimizers
+from algoprogress.ablations.presets import DEFAULT, Preset, preset_named, study_name
 from algoprogress.ablations.schedules import Constant, Cosine, ScheduleConfig
 from algoprogress.ablations.spec import Data, Evaluation, RunSpec
 from algoprogress.ablations.studies.demo import INIT, VALIDATION_TOKENS
-from algoprogress.ablations.study import Entry, Study, Sweep, question, studies
+from algoprogress.ablations.study import Entry, Study, question, studies
+from algoprogress.ablations.tuning import Tuning
 
 DATA = Data(context=128)
 # budget in FLOP -> width, layers, tokens in a batch: the modern arm of `demo`, whose runs so belong to both studies
@@ -66,16 +69,31 @@ def arm(
     )
 
 
+def swapped(preset: Preset, optimizer: OptimizerConfig) -> Sized:
+    """The modern recipe by another optimizer."""
+
+    def at(compute: float) -> RunSpec:
+        schedule = SCHEDULES.get(optimizer.name, Cosine())
+        return modern(preset)(compute).model_copy(update={"optimizer": optimizer, "schedule": schedule})
+
+    return at
+
+
 @studies.register("optimizer_swap")
-def optimizer_swap() -> Study:
+def optimizer_swap(preset: str = DEFAULT) -> Study:
     """How much compute does each optimizer save or waste beside AdamW, both at their best rates, and does scale matter?
 
-    Each optimizer has its defaults; three rates a factor 2 apart, and further where the best is at an edge.
+    Each optimizer has its defaults, and rates of its own to begin the sweep with.
     """
+    at = preset_named(preset)
+    arms = {name: swapped(at, optimizers[name](name=name)) for name in ("adamw", *optimizers)}
     return Study(
-        name="optimizer_swap",
+        name=study_name("optimizer_swap", at),
         question=question(optimizer_swap),
         baseline="adamw",
-        arms={name: arm(optimizers[name](name=name)) for name in optimizers},
-        sweep=Sweep(extensions=3, seeds=3, seeds_up_to=1e11),
+        arms={name: sweep(sized, at.swept) for name, sized in arms.items()},
+        tuning=Tuning(),
+        main={
+            name: main(sized, at.budgets if name == "adamw" else at.ablated, at.seeds) for name, sized in arms.items()
+        },
     )

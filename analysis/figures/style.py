@@ -1,18 +1,20 @@
 """What all figures share: ink, axes, legend, and how one is drawn and written."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, MultipleLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MultipleLocator, NullFormatter
 
 INK, FAINT, GRID = "#222222", "#777777", "#e4e4e4"
 COMPUTE = "training compute (FLOP)"
 LOSS = "validation loss (nats/token)"
 LEAST_SPAN = 0.2  # of the view of estimates that agree: a fifth, in ln or as they are
+FORMATS = ("png", "svg", "pdf")
+UNDATED: dict[str, dict[str, Any]] = {"png": {}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
 LETTERS = 11.5  # of legend text to an inch
 
 
@@ -41,16 +43,22 @@ def draw(
     return figure
 
 
-def save(fig: Figure, path: str | Path) -> list[Path]:
-    """Write PNG (200 dots per inch) and SVG beside one another; `path` is the name without or with a suffix."""
+def save(fig: Figure, path: str | Path, formats: Sequence[str] = ("png", "svg")) -> list[Path]:
+    """Write a figure in each format beside one another; `path` is the name without or with a suffix.
+
+    Args:
+        formats: of png (200 dots per inch), svg and pdf.
+    """
     import matplotlib as mpl
 
-    stem = Path(path).with_suffix("") if Path(path).suffix in (".png", ".svg") else Path(path)
+    stem = Path(path).with_suffix("") if Path(path).suffix[1:] in FORMATS else Path(path)
     stem.parent.mkdir(parents=True, exist_ok=True)
-    files = [stem.with_name(stem.name + suffix) for suffix in (".png", ".svg")]
+    if unknown := sorted(set(formats) - set(FORMATS)):
+        raise ValueError(f"a figure is written as {', '.join(FORMATS)}, not {', '.join(unknown)}")
+    files = [stem.with_name(f"{stem.name}.{suffix}") for suffix in formats]
     with mpl.rc_context({"svg.hashsalt": "algoprogress"}):  # the same figure gives the same file
-        fig.savefig(files[0], dpi=200)
-        fig.savefig(files[1], metadata={"Date": None})
+        for file in files:
+            fig.savefig(file, dpi=200, metadata=UNDATED[file.suffix[1:]])
     return files
 
 
@@ -101,3 +109,68 @@ def view(
     high = max([high, *near]) + beyond * bool(far_up.any())
     bottom, top = low - 0.04 * (high - low), high + 0.04 * (high - low)
     return (float(np.exp(bottom)), float(np.exp(top))) if log else (bottom, top)
+
+
+def words(key: str) -> str:
+    """The key of an entry as people read it."""
+    return key.replace("_to_", " → ").replace("_", " ")
+
+
+def times(value: float, _: object = None) -> str:
+    """A tick of a gain: 0.1×, 1×, 100×, and powers of ten from ten thousand on."""
+    if value <= 0:
+        return ""
+    if 1e-3 <= value < 1e4:
+        return f"{value:g}×"
+    return f"$10^{{{np.log10(value):.0f}}}$×"
+
+
+def gain_axis(ax: Axes) -> None:
+    """Ticks of gains upwards: powers of ten over many decades, else 1, 2, 5."""
+    low, high = ax.get_ylim()
+    ax.yaxis.set_major_locator(LogLocator(subs=(1.0,) if high > 1e3 * low else (1.0, 2.0, 5.0), numticks=12))
+    ax.yaxis.set_major_formatter(FuncFormatter(times))
+    ax.yaxis.set_minor_formatter(NullFormatter())
+
+
+def finish(ax: Axes) -> None:
+    """A faint grid behind the data, and spines on two sides."""
+    ax.grid(True, which="major", color=GRID, lw=0.7)
+    ax.set_axisbelow(True)
+    for side in ("top", "right"):
+        ax.spines[side].set_visible(False)
+    for side in ("left", "bottom"):
+        ax.spines[side].set_color(FAINT)
+
+
+def end_labels(ax: Axes, ends: Mapping[str, float], colour: Mapping[str, str], size: float = 9.0) -> None:
+    """The name of each line beside its right end, in its colour, moved apart where ends lie close."""
+    figure = ax.get_figure(root=True)
+    assert figure is not None
+    transform = np.log10 if ax.get_yscale() == "log" else np.asarray
+    bottom, top = transform(np.array(ax.get_ylim()))
+    names = sorted(ends, key=lambda name: ends[name])
+    at = (transform(np.array([ends[n] for n in names])) - bottom) / (top - bottom)
+    gap = 1.35 * size / 72 / (figure.get_figheight() * 0.8)
+    y = spread(at, gap)
+    for name, own, moved in zip(names, at, y, strict=True):
+        arrow = {"arrowstyle": "-", "color": colour[name], "lw": 0.7, "shrinkA": 2, "shrinkB": 0, "alpha": 0.7}
+        arrow |= {"relpos": (0, 0.5)}
+        ax.annotate(
+            name, xy=(1.0, own), xytext=(1.045, moved), xycoords="axes fraction", va="center", fontsize=size,
+            color=colour[name], arrowprops=arrow, annotation_clip=False,
+        )  # fmt: skip
+
+
+def spread(at: np.ndarray, gap: float) -> np.ndarray:
+    """Heights in ascending order, moved as little as keeps a gap between neighbours, and below 1 where there is room.
+
+    The least squares of the moves: an isotonic regression of the heights less their gaps.
+    """
+    from scipy.optimize import isotonic_regression
+
+    if not len(at):
+        return np.array([])
+    steps = gap * np.arange(len(at))
+    y = isotonic_regression(np.asarray(at, float) - steps).x + steps
+    return np.clip(y, None, 1.0 - gap * np.arange(len(at))[::-1])

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import warnings
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from algoprogress.pipeline.commands.inputs import notes
+from algoprogress.pipeline.commands.inputs import formats, notes, writing
 from algoprogress.pipeline.output import JsonOption, StoreOption, emit, note, open_store, records
 
 if TYPE_CHECKING:
+    from algoprogress.analysis.accounting import Account
     from algoprogress.analysis.joint import JointFit
+
+
+FIXED = (1e16, 1e18, 1e20, 1e22, 1e24)  # FLOP: those of Gundlach et al. 2025
 
 
 def accounting(
@@ -36,6 +41,8 @@ def accounting(
     fixed_compute: Annotated[
         str | None, typer.Option(help="FIRST:LAST, as 2016.5:2025: also the growth per year at computes that stay.")
     ] = None,
+    figures: Annotated[Path | None, typer.Option(help="Folder: also draw the account's figures there.")] = None,
+    format: Annotated[str, typer.Option(help="Of the figures, with commas between: png, svg, pdf.")] = "png,svg,pdf",
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -44,6 +51,9 @@ def accounting(
     from functools import lru_cache
 
     from algoprogress.analysis.account_files import account, named_frontier
+    from algoprogress.analysis.account_tables import forecast, forecast_text
+    from algoprogress.analysis.formatting import gain_text
+    from algoprogress.analysis.trend import HO2024_MONTHS
 
     def fit_of(study: str) -> JointFit:
         from algoprogress.analysis.joint import fit_jointly
@@ -66,13 +76,19 @@ def accounting(
         warnings.simplefilter("always")
         table = found.table(year, compute, draws, level, seed)
         total = found.total(year, compute, draws, level, seed)
-        against = found.against(year, compute) if found.bases else None
+        against = found.against(year, compute, n=draws, level=level, seed=seed) if found.bases else None
+        ahead = None if compute is None else forecast(found, compute, year, draws, level, seed)
         growth = None
         if fixed_compute is not None:
-            growth = found.fixed_compute_growth([1e16, 1e18, 1e20, 1e22, 1e24], *_years(fixed_compute))
+            growth = found.fixed_compute_growth(FIXED, *_years(fixed_compute), draws, level, seed)
+    if figures is not None:
+        _draw(found, figures, format, year, draws, level, seed)
     said = list(dict.fromkeys(str(w.message) for w in caught))
     if as_json:
         more: dict[str, Any] = {"entries": records(table.reset_index()), "warnings": said}
+        more["ho2024_halving_months"] = dict(zip(("value", "low", "high"), HO2024_MONTHS, strict=True))
+        if ahead is not None:
+            more["forecast"] = ahead
         if against is not None:
             more["against"] = records(against)
         if growth is not None:
@@ -85,13 +101,24 @@ def accounting(
         print(f"{found.description}\n")
     shown = table[["innovation", "year", "gain", "gain_low", "gain_high", "log_share", "reference", "note"]]
     emit(shown.reset_index(), False)
-    print(f"\n{_sentence(total)}")
+    print(f"\n{_sentence(total)}" if ahead is None else f"\n{forecast_text(ahead)}")
+    months = gain_text(*HO2024_MONTHS)
+    print(f"For comparison, by published models of 2012 to 2023 (Ho et al. 2024): doubling in {months} months.")
     if against is not None:
         print("\nagainst a base algorithm")
         emit(against, False)
     if growth is not None:
         print("\nat a compute that stays")
         emit(growth, False)
+
+
+def _draw(found: Account, folder: Path, format: str, year: float, draws: int, level: float, seed: int) -> None:
+    from algoprogress.analysis.account_figures import draw_account
+    from algoprogress.analysis.account_tables import N_DRAWS
+
+    with writing(folder):
+        for file in draw_account(found, folder, year, min(draws, N_DRAWS), level, seed, formats(format)):
+            note(f"wrote {file}")
 
 
 def _flat(total: dict[str, Any]) -> dict[str, Any]:

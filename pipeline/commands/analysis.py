@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from algoprogress.pipeline.commands.inputs import formats, writing
 from algoprogress.pipeline.output import JsonOption, StoredStudy, StoreOption, emit, note, open_store, records
 
 if TYPE_CHECKING:
@@ -23,44 +22,73 @@ def tables(
     study: StoredStudy,
     store: StoreOption = None,
     out: Annotated[Path | None, typer.Option(help="Also write each table there, as CSV and Markdown.")] = None,
+    format: Annotated[
+        str, typer.Option(help="What is printed: markdown, latex (booktabs), or csv (numbers in place of text).")
+    ] = "markdown",
     as_json: JsonOption = False,
 ) -> None:
     """Compute a study's tables from its runs: efficiency, scale dependence, frontier, laws, arms, counts."""
+    from algoprogress.analysis.table_formats import AS_TEXT, write_latex
+    from algoprogress.analysis.tables import write
+
+    if format not in AS_TEXT:
+        raise ValueError(f"--format is one of {', '.join(AS_TEXT)}, not {format!r}")
     made, _ = _tables(study, store)
-    from algoprogress.analysis.tables import as_text, write
 
     if out is not None:
-        with _writing(out):
-            for path in write(made, out):
+        with writing(out):
+            for path in [*write(made, out), *(write_latex(made, out) if format == "latex" else [])]:
                 note(f"wrote {path}")
     if as_json:
         emit({**{name: records(table) for name, table in made.items()}, "warnings": made.warnings}, True)
     else:
-        print(as_text(made))
+        print(AS_TEXT[format](made))
 
 
-def figures(study: StoredStudy, store: StoreOption = None, out: OutOption = None, as_json: JsonOption = False) -> None:
-    """Draw a study's figures from its tables, as PNG and SVG."""
+def figures(
+    study: StoredStudy,
+    store: StoreOption = None,
+    out: OutOption = None,
+    format: Annotated[str, typer.Option(help="With commas between: png, svg, pdf.")] = "png,svg",
+    as_json: JsonOption = False,
+) -> None:
+    """Draw a study's figures from its tables."""
+    chosen = formats(format)
     made, runs = _tables(study, store)
     from algoprogress.analysis.report import make_figures
 
     folder = out or Path("reports") / study
-    with _writing(folder):
-        paths = make_figures(made, runs, open_store(store).curves(study), folder)
-    found = {name: [str(path.with_suffix(".png")), str(path)] for name, path in paths.items()}
+    with writing(folder):
+        paths = make_figures(made, runs, open_store(store).curves(study), folder, formats=chosen)
+    found = {name: [str(path) for path in files] for name, files in paths.items()}
     if as_json:
         emit(found, True)
     else:
-        print("\n".join(path for pair in found.values() for path in pair))
+        print("\n".join(path for files in found.values() for path in files))
 
 
-def report(study: StoredStudy, store: StoreOption = None, out: OutOption = None, as_json: JsonOption = False) -> None:
-    """Write one self-contained HTML page with all there is to say of a study, and print its answer."""
+def report(
+    study: Annotated[str | None, typer.Argument(help="A study in the store; default: all, as a site.")] = None,
+    store: StoreOption = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder to write to; default: reports/STUDY, or reports/site.")
+    ] = None,
+    account: Annotated[
+        list[str] | None, typer.Option(help="Of the site: also an account of your own, a TOML, Parquet or CSV file.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write one page with all there is to say of a study, or a site of everything in the store; print the answer."""
+    if study is None:
+        _site(store, out or Path("reports") / "site", account or [], as_json)
+        return
+    if account:
+        raise ValueError(f"--account is of the site of all studies: leave out {study}")
     made, runs = _tables(study, store)
     from algoprogress.analysis.report import write_report
 
     folder = out or Path("reports") / study
-    with _writing(folder):
+    with writing(folder):
         path = write_report(made.study, runs, open_store(store).curves(study), folder, tables=made)
     if as_json:
         emit({"report": str(path.resolve())}, True)
@@ -75,6 +103,22 @@ def report(study: StoredStudy, store: StoreOption = None, out: OutOption = None,
     print(f"report: {path.resolve()}")
 
 
+def _site(store: str | None, folder: Path, accounts: list[str], as_json: bool) -> None:
+    from algoprogress.analysis.site import write_site
+
+    with writing(folder):
+        front, found = write_site(open_store(store), folder, accounts)
+    for conclusion in found:
+        for line in conclusion.warnings:
+            note(f"warning: {conclusion.name}: {line}")
+    if as_json:
+        emit({"report": str(front.resolve()), "answers": {c.name: c.answer for c in found}}, True)
+        return
+    for conclusion in found:
+        print(f"{conclusion.name}: {conclusion.answer}\n")
+    print(f"report: {front.resolve()}")
+
+
 def _tables(study: str, store: str | None) -> tuple[StudyTables, pd.DataFrame]:
     there = open_store(store)
     stored = there.study(study)
@@ -85,12 +129,3 @@ def _tables(study: str, store: str | None) -> tuple[StudyTables, pd.DataFrame]:
     for line in made.warnings:
         note(f"warning: {line}")
     return made, runs
-
-
-@contextmanager
-def _writing(folder: Path) -> Iterator[None]:
-    """An output folder that cannot be written is the user's to mend."""
-    try:
-        yield
-    except OSError as error:
-        raise ValueError(f"cannot write to {folder} ({error.strerror}): choose another folder with --out") from None

@@ -86,7 +86,7 @@ def gains(
         if figure is not None:
             _draw_multiverse(table, figure)
         return
-    from algoprogress.analysis.gains import check_question, gains_of
+    from algoprogress.analysis.gains import check_arms, check_question, gains_of
     from algoprogress.analysis.joint import fit_jointly
 
     computes, losses = numbers("--at-compute", at_compute), numbers("--at-loss", at_loss)
@@ -100,6 +100,7 @@ def gains(
             seed=seed,
             cluster=cluster,
         )
+        check_arms(fit)
         table = gains_of(
             fit,
             computes,

@@ -124,3 +124,22 @@ def draw_to(path: Path, plot: Callable[..., Any], *data: object, **options: Any)
             note(f"wrote {file}")
     except OSError as error:
         raise ValueError(f"--figure {path} can not be written: {error}") from None
+
+
+def formats(text: str) -> list[str]:
+    """The formats of figures in an option, such as "svg,pdf"."""
+    from algoprogress.analysis.figures.style import FORMATS
+
+    chosen = [part.strip().lower() for part in text.split(",") if part.strip()]
+    if not chosen or set(chosen) - set(FORMATS):
+        raise ValueError(f"--format takes {', '.join(FORMATS)}, with commas between; not {text!r}")
+    return chosen
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """An output folder that cannot be written is the user's to mend."""
+    try:
+        yield
+    except OSError as error:
+        raise ValueError(f"cannot write to {folder} ({error.strerror}): choose another folder with --out") from None

@@ -187,3 +187,26 @@ def compact(store: StoreOption = None, as_json: JsonOption = False) -> None:
     if not there.run_ids():
         raise ValueError(f"no runs in {there.url}, so there is nothing to compact: check --store")
     emit({"store": there.url, "indexed": there.compact()}, as_json)
+
+
+def copy(
+    names: Annotated[list[str], typer.Argument(metavar="STUDY...", help="Studies in the store.")],
+    to: Annotated[str, typer.Option(help="The other store: a folder or URL.")],
+    store: StoreOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Copy studies with their runs into another store, such as one to publish. Safe to interrupt and to repeat."""
+    from algoprogress.results import Store
+    from algoprogress.results.studies import study_run_ids
+
+    there, other = open_store(store), Store(to)
+    if there.url == other.url:
+        raise ValueError(f"{to} is the store itself: give another with --to")
+    stored = [there.study(name) for name in names]
+    copied = []
+    for study in stored:
+        run_ids = [run_id for run_id in study_run_ids(study) if there.has(run_id)]
+        new = sum(other.take(there, run_id) for run_id in run_ids)
+        other.save_study({key: value for key, value in study.items() if key != "schema_version"})
+        copied.append({"study": study["name"], "runs": len(run_ids), "new": new})
+    emit(copied, as_json)

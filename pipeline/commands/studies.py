@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from algoprogress.ablations.study import Study
 
 StudyArgument = Annotated[str, typer.Argument(help="A built-in study (see `studies`) or a YAML file.")]
+PresetOption = Annotated[
+    str | None, typer.Option(help="Range of a built-in study: smoke, demo, laptop (the default), gpu or paper.")
+]
 CompileOption = Annotated[
     bool, typer.Option("--compile", help="Use torch.compile for each shape of run that repays its cost.")
 ]
@@ -41,7 +44,12 @@ def studies(as_json: JsonOption = False) -> None:
 
 def plan(
     study: StudyArgument,
+    preset: PresetOption = None,
     store: StoreOption = None,
+    accelerator: Annotated[
+        str | None, typer.Option(help="Tell the cost in hours of it, not of this machine: v100, a100 or h100.")
+    ] = None,
+    utilisation: Annotated[float, typer.Option(help="Share of the accelerator's peak that training reaches.")] = 0.3,
     slots: Annotated[int | None, typer.Option(min=1, help="Runs at once; default: all cores.")] = None,
     compile_: CompileOption = False,
     as_json: JsonOption = False,
@@ -50,8 +58,12 @@ def plan(
     from algoprogress.pipeline.plan import SPREAD, worth_compiling
     from algoprogress.pipeline.plan import plan as make_plan
 
+    found = find_study(study, preset)
+    accelerator = accelerator or accelerator_of(preset)
+    if accelerator is not None:
+        _plan_on(found, accelerator, utilisation, store, as_json)
+        return
     note("measuring the time of a few steps of each new shape of run ...")
-    found = find_study(study)
     planned = make_plan(found, open_store(store), slots)
     if compile_:
         specs = [spec for run_id, spec in found.specs().items() if run_id in set(planned.pending.run_id)]
@@ -70,8 +82,30 @@ def plan(
     )
 
 
+def _plan_on(study: Study, accelerator: str, utilisation: float, store: str | None, as_json: bool) -> None:
+    """The plan in hours of an accelerator, cheapest budget first."""
+    from algoprogress.pipeline.accelerators import Cost, by_budget
+    from algoprogress.pipeline.plan import plan as make_plan
+
+    cost = Cost.of(accelerator, utilisation)
+    planned = make_plan(study, open_store(store), seconds=cost.seconds)
+    totals = {**planned.totals(), "gpu_hours": planned.core_seconds / 3600, **cost.facts()}
+    budgets = by_budget(planned.rows)
+    if as_json:
+        emit({"runs": records(planned.rows), "budgets": records(budgets), "totals": totals}, True)
+        return
+    emit(budgets, False)
+    print(
+        f"\n{totals['runs']} runs, {totals['compute']:.3g} FLOP, and up to {planned.may_add} more where sweeps are "
+        f"widened; to train: {totals['pending']} runs, {totals['pending_compute']:.3g} FLOP, "
+        f"{totals['gpu_hours']:.3g} hours of one {cost}\nCheapest first: a smaller budget of hours leaves out the last "
+        "rows, and with them the gains at these budgets."
+    )
+
+
 def submit(
     study: StudyArgument,
+    preset: PresetOption = None,
     store: StoreOption = None,
     executor: ExecutorOption = "ray",
     slots: Annotated[int | None, typer.Option(min=1, help="Runs at once; default: all cores.")] = None,
@@ -125,11 +159,11 @@ def submit(
         asked = {"--slots": slots, "--gpus-per-run": gpus_per_run or None, "--max-hours": max_hours,
                  "--time-limit": time_limit, "--retry-failed": retry_failed or None, "--fail-fast": fail_fast or None,
                  "--limit": limit, "--compile": compile_ or None, "--ensembles": ensembles or None,
-                 "--no-ensembles": ensembles is False or None}  # fmt: skip
+                 "--no-ensembles": ensembles is False or None, "--preset": preset}  # fmt: skip
         raise typer.Exit(jobs.submit_job(address, study, given_store(store), jobs.words(asked), follow=not detach))
     jobs.check_version()
     device = "cuda" if gpus_per_run else "cpu"
-    found, there = find_study(study, device=device), open_store(store)
+    found, there = find_study(study, preset, device=device), open_store(store)
     there.writable()
     if max_hours is not None:
         hours = make_plan(found, there, slots).totals()["wall_hours"]
@@ -159,6 +193,7 @@ def submit(
         "diverged": summary.diverged,
         "failed": failed,
         "left": summary.left,
+        "waiting": summary.waiting,
         "cancelled": summary.cancelled,
         "seconds": round(summary.seconds, 1),
     }
@@ -173,41 +208,57 @@ def submit(
         )
     if summary.cancelled:
         note(f"{found.name} was cancelled; every finished run is kept, and the same command goes on from there")
+    for message in summary.waiting.values():
+        note(f"warning: {message}")
     if failed or summary.cancelled:
         for item in failed:
             note(f"failed {item['run_id']}: {item['message']}")
         raise typer.Exit(RUNS_FAILED)
 
 
-def diff(study: StudyArgument, store: StoreOption = None, as_json: JsonOption = False) -> None:
+def diff(
+    study: StudyArgument, preset: PresetOption = None, store: StoreOption = None, as_json: JsonOption = False
+) -> None:
     """Show, arm by arm, every field in which an arm differs from the baseline."""
     there = open_store(store)
-    if study in there.studies():
+    if preset is None and study in there.studies():
         stored = there.study(study)
-        baseline, differences = stored["baseline"], stored["differences"]
+        baseline, differences, against = stored["baseline"], stored["differences"], stored.get("against", {})
     else:
-        found = find_study(study, resolved=False)
-        baseline, differences = found.baseline, found.differences()
+        found = find_study(study, preset, resolved=False)
+        baseline, differences, against = found.baseline, found.differences(), found.against
     if as_json:
-        emit({"baseline": baseline, "differences": differences}, True)
+        emit({"baseline": baseline, "against": against, "differences": differences}, True)
         return
+    beside = (lambda arm: {"compared with": against.get(arm, baseline)}) if against else (lambda arm: {})
+    there_is = "there" if against else baseline
     rows = [
-        {"arm": arm, "field": field, baseline: values(d["baseline"]), "here": values(d["arm"])}
+        {"arm": arm, **beside(arm), "field": field, there_is: values(d["baseline"]), "here": values(d["arm"])}
         for arm, fields in differences.items()
         for field, d in fields.items()
     ]
     emit(rows, False)
 
 
-def find_study(name: str, resolved: bool = True, device: str = "cpu") -> Study:
-    """A built-in study by name or a YAML file by path, with its corpora and dtypes pinned."""
-    from algoprogress.ablations.study import studies as registry
+def find_study(name: str, preset: str | None = None, resolved: bool = True, device: str = "cpu") -> Study:
+    """A built-in study by name, at a preset, or a YAML file by path, with its corpora and dtypes pinned."""
+    from algoprogress.ablations.study import at_preset
     from algoprogress.pipeline.plan import resolve
 
     if name.endswith((".yaml", ".yml")) or os.sep in name:
         from algoprogress.ablations.study_file import load
 
+        if preset is not None:
+            raise ValueError(f"--preset {preset} is for built-in studies; {name} says its own budgets")
         study = load(name)
     else:
-        study = registry[name]()
+        study = at_preset(name, preset)
     return resolve(study, note, device) if resolved else study
+
+
+def accelerator_of(preset: str | None) -> str | None:
+    """The accelerator that a preset's cost is told for; none where this machine is meant."""
+    from algoprogress.ablations.presets import PRESETS
+    from algoprogress.pipeline.accelerators import DEFAULT
+
+    return DEFAULT if preset is not None and PRESETS[preset].on_gpus else None

@@ -12,7 +12,11 @@ from algoprogress.ablations.architectures.transformer import Stacked
 from algoprogress.ablations.optimizers.roles import roles
 from algoprogress.analysis.curvature.problem import Block, Piece
 
-STACKED = {"qkv": ("q", "k", "v"), "up": ("gate", "up")}  # the projections of a Stacked layer, in its order
+STACKED = {
+    "qkv": ("q", "k", "v"),
+    "kv": ("k", "v"),
+    "up": ("gate", "up"),
+}  # the projections of a Stacked layer, in its order
 GROUPS = {"out": "o", "weight_ih": "input", "weight_hh": "recurrent"}  # where the field's word is not ours or torch's
 NORMS = (nn.LayerNorm, nn.RMSNorm, nn.GroupNorm, nn.modules.batchnorm._BatchNorm)
 

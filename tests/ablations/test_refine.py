@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from algoprogress.ablations.architectures.lstm import LSTM
+from algoprogress.ablations.refine import refine
 from algoprogress.ablations.spec import Data, RunSpec
-from algoprogress.ablations.study import Entry, Study, Sweep, refine
+from algoprogress.ablations.study import Entry, Study, Sweep
 
 DATA = Data(corpus_sha256="ab" * 32)
 

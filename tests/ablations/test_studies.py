@@ -8,29 +8,31 @@ import torch
 import torch.nn.functional as F
 
 from algoprogress.ablations.allocation import isoflop
+from algoprogress.ablations.refine import refine
 from algoprogress.ablations.spec import RunSpec
-from algoprogress.ablations.study import Study, question, refine, studies
+from algoprogress.ablations.study import Entry, Study, question, studies
 
 every = pytest.mark.parametrize("name", list(studies))
 
 
 def resolved(name: str) -> Study:
     """The study with its corpus given a content, as planning does."""
+
+    def pinned(entries: tuple[Entry, ...]) -> tuple[Entry, ...]:
+        def pin(spec: RunSpec) -> RunSpec:
+            return spec.model_copy(update={"data": spec.data.model_copy(update={"corpus_sha256": "ab" * 32})})
+
+        return tuple(e.model_copy(update={"spec": pin(e.spec)}) for e in entries)
+
     study = studies[name]()
-    arms = {
-        arm: tuple(
-            e.model_copy(
-                update={
-                    "spec": e.spec.model_copy(
-                        update={"data": e.spec.data.model_copy(update={"corpus_sha256": "ab" * 32})}
-                    )
-                }
-            )
-            for e in entries
-        )
-        for arm, entries in study.arms.items()
-    }
-    return study.model_copy(update={"arms": arms})
+    arms = {arm: pinned(entries) for arm, entries in study.arms.items()}
+    main = {arm: pinned(entries) for arm, entries in study.main.items()}
+    return study.model_copy(update={"arms": arms, "main": main})
+
+
+def whole(study: Study) -> dict[str, tuple[Entry, ...]]:
+    """Each arm's sweep and what waits for it."""
+    return {arm: (*entries, *study.main.get(arm, ())) for arm, entries in study.arms.items()}
 
 
 @every
@@ -57,7 +59,7 @@ def test_no_arm_trains_a_run_twice(name):
 
 @every
 def test_true_compute_is_near_the_budget(name):
-    for arm, entry in studies[name]().entries():
+    for arm, entry in ((arm, entry) for arm, entries in whole(studies[name]()).items() for entry in entries):
         if entry.compute_budget is not None:
             assert entry.spec.compute == pytest.approx(entry.compute_budget, rel=0.1), arm
 
@@ -66,13 +68,13 @@ def test_true_compute_is_near_the_budget(name):
 def test_the_baseline_has_the_budgets_of_every_arm(name):
     # a gain at a budget that the baseline does not have would be an extrapolation
     study = studies[name]()
-    budgets = {arm: {e.compute_budget for e in entries} for arm, entries in study.arms.items()}
+    budgets = {arm: {e.compute_budget for e in entries} for arm, entries in whole(study).items()}
     assert all(found <= budgets[study.baseline] for found in budgets.values())
 
 
 @every
 def test_tokens_are_those_of_the_isoflop_row(name):
-    for _, e in studies[name]().entries():
+    for e in (entry for entries in whole(studies[name]()).values() for entry in entries):
         if e.compute_budget is not None:
             data = e.spec.data
             (row,) = isoflop(
@@ -88,7 +90,7 @@ def test_tokens_are_those_of_the_isoflop_row(name):
 
 @every
 def test_every_run_is_validated_on_the_same_tokens(name):
-    specs = [e.spec for _, e in studies[name]().entries()]
+    specs = [e.spec for entries in whole(studies[name]()).values() for e in entries]
     assert len({s.evaluation.tokens for s in specs}) == 1
     assert len({(s.data.corpus, s.data.tokenizer) for s in specs}) == 1
 
@@ -114,15 +116,19 @@ def test_a_sweep_ends_when_every_loss_is_known(name):
         now = refine(study, known)
         if known.keys() >= now.specs().keys():
             break
-        known |= {run_id: spec.learning_rate for run_id, spec in now.specs().items()}
+        # lowest at a rate that lies beyond what most sweeps begin with
+        known |= {run_id: math.log(spec.learning_rate / 0.02) ** 2 for run_id, spec in now.specs().items()}
     assert known.keys() == now.specs().keys()
-    assert len(now.specs()) <= 5 * len(study.specs())
+    assert now.main == {}
+    assert len(now.specs()) <= 5 * (len(study.specs()) + sum(map(len, study.main.values())))
 
 
 @every
 def test_every_model_starts_near_guessing(name):
     # wider than the 5 % of the presets: a study may choose a larger start for small models
-    for spec in {repr(e.spec.architecture): e.spec for _, e in studies[name]().entries()}.values():
+    for spec in {
+        repr(e.spec.architecture): e.spec for entries in whole(studies[name]()).values() for e in entries
+    }.values():
         vocab_size, context = spec.data.vocab_size, spec.data.context
         torch.manual_seed(0)
         model = spec.architecture.build(vocab_size, context)

@@ -31,8 +31,8 @@ def tokens(batch: int = B, context: int = T) -> torch.Tensor:
 
 
 def test_the_axes_are_those_of_the_study():
-    assert set(AXES) == {"activation", "norm", "placement", "position", "bias", "tied", "init"}
-    assert len(GRID) == 432
+    assert set(AXES) == {"activation", "norm", "placement", "position", "bias", "tied", "init", "qk_norm"}
+    assert len(GRID) == 864
 
 
 @pytest.mark.parametrize("activation", AXES["activation"])

@@ -12,6 +12,7 @@ from algoprogress.analysis.null_study import CONSTANT
 from algoprogress.analysis.published import Published
 from algoprogress.analysis.simulation import simulate_runs
 from algoprogress.analysis.warnings import AnalysisWarning
+from algoprogress.results import Store
 
 
 @pytest.fixture(autouse=True)
@@ -69,6 +70,57 @@ def curves(noisy_runs) -> pd.DataFrame:
             pd.DataFrame({"run_id": run.run_id, "compute": compute, "loss": run.loss + (compute[0] / compute) ** 0.5})
         )
     return pd.concat(parts, ignore_index=True)
+
+
+ODD = 'rotary <b>& "co"'  # an arm whose name a page, a file and a figure could stumble over
+
+
+def publish(store: Store, make_run, arm: str, gain: float, budgets=(1e11, 1e12, 1e13)) -> list[dict]:
+    """Runs of an arm whose loss is 1 + 60 (gain C)^-0.15, at three rates each, the middle one best, with two seeds."""
+    members = []
+    for k, compute in enumerate(budgets):
+        for rate, penalty in ((0.003, 0.05), (0.01, 0.0), (0.03, 0.08)):
+            for seed in (0, 1):
+                noise = 0.004 * np.random.default_rng([k, seed, int(1e4 * rate)]).standard_normal()
+                loss = (1 + 60 * (gain * compute) ** -0.15 + penalty) * np.exp(noise)
+                record, curve = make_run(
+                    architecture={"name": arm, "width": 32 * 2**k},
+                    learning_rate=rate,
+                    seed=seed,
+                    compute=compute,
+                    loss=loss,
+                )
+                store.publish(record, curve)
+                members.append({"run_id": record["run_id"], "compute_budget": compute})
+    return members
+
+
+@pytest.fixture(scope="session")
+def small_store(tmp_path_factory, make_run) -> Store:
+    """Three studies: one to conclude from, one whose run diverged, one whose runs are not there; and a loose run."""
+    there = Store(tmp_path_factory.mktemp("store"))
+    arms = {"lstm": publish(there, make_run, "lstm", 1.0), ODD: publish(there, make_run, "transformer", 3.0)}
+    question = "Does <script>alert(1)</script> pay?"
+    there.save_study({"name": "swap", "question": question, "baseline": "lstm", "arms": arms, "differences": {}})
+    bad, curve = make_run(architecture="gru", status="diverged", loss=9.0, epochs_seen=2.5)
+    there.publish(bad, curve)
+    lost = {"gru": [{"run_id": bad["run_id"], "compute_budget": None}]}
+    there.save_study({"name": "lost", "question": "?", "baseline": "gru", "arms": lost, "differences": {}})
+    none = {"name": "none", "question": "?", "baseline": "a", "arms": {"a": [{"run_id": "0" * 20}]}, "differences": {}}
+    there.save_study(none)
+    there.publish(*make_run(architecture="loose"))
+    return there
+
+
+@pytest.fixture(scope="session")
+def site(small_store, tmp_path_factory) -> Path:
+    from algoprogress.analysis.site import write_site
+
+    out = tmp_path_factory.mktemp("site")
+    mine = tmp_path_factory.mktemp("account") / "mine.csv"
+    mine.write_text("key,innovation,year,multiplier,low,high\nmoe,dense -> MoE,2022,2,1.5,3\n", encoding="utf-8")
+    write_site(small_store, out, accounts=[str(mine)], n_resamples=60)
+    return out
 
 
 FOLDER = Path(__file__).parents[2].parent / "shared/data/fitting"

@@ -137,6 +137,10 @@ class TestRefusals:
     def test_two_entries_for_one_innovation(self):
         with pytest.raises(ValueError, match="Two entries are called x: an innovation counts once"):
             Account("a", (entry(), entry()))
+        again = replace(entry(), key="y")
+        with pytest.raises(ValueError, match="Two entries count for"):
+            Account("a", (entry(), again))
+        assert Account("a", (entry(), replace(again, counted=False))).adopted(2025) == [entry()]
 
     def test_laws_that_cross_are_warned_of(self):
         pair = LawPair(PowerSum(1.5, [20], [0.05]), PowerSum(1.5, [2000], [0.15]))

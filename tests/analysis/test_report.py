@@ -133,3 +133,11 @@ def test_importing_analysis_loads_no_torch_ray_or_plotting():
     code = f"import sys, algoprogress.analysis; print(sorted({heavy} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_the_answer_is_at_the_largest_compute_that_arms_have_in_common(study, noisy_runs):
+    runs, top = noisy_runs, noisy_runs["compute"].max() / 2
+    alone = runs[(runs["arm"] == study["baseline"]) | (runs["compute"] < top)]
+    text = answer(study_tables(study, alone, n_resamples=20))
+    assert "No other arm" not in text
+    assert "FLOP" in text

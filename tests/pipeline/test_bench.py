@@ -120,6 +120,7 @@ def test_levers_that_are_off_leave_the_step_as_it_was():
 
 
 def test_parity_is_a_paired_test_by_seed(monkeypatch):
+    monkeypatch.setattr("algoprogress.pipeline.policy.lstm_in_bfloat16", lambda: True)
     noise = np.random.default_rng(0).normal(0, 0.01, 5)
     shift = {"lstm": 0.05, "modern": 0.0}
 

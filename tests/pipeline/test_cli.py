@@ -12,6 +12,8 @@ import pytest
 
 from algoprogress.pipeline.cli import app
 
+pytestmark = pytest.mark.alone
+
 
 @pytest.fixture
 def study_file(tiny_study, text_file):
@@ -112,6 +114,53 @@ def test_a_report_is_written_with_its_figures_and_tables(cli, full_store, tmp_pa
     code, out, _ = cli("figures", "tiny", "--store", full_store, "--out", tmp_path / "figures", "--json")
     assert code == 0
     assert set(json.loads(out)) >= {"gains", "loss"}
+    code, out, _ = cli("figures", "tiny", "--store", full_store, "--out", tmp_path / "paper", "--format", "pdf,svg")
+    assert code == 0
+    assert {p.suffix for p in (tmp_path / "paper").iterdir()} == {".pdf", ".svg"}
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_report_of_no_study_is_a_site_of_all(cli, full_store, tmp_path):
+    code, out, _ = cli("report", "--store", full_store, "--out", tmp_path / "site")
+    assert code == 0
+    assert out.startswith("tiny: ")
+    assert out.strip().endswith(str(tmp_path / "site" / "index.html"))
+    assert (tmp_path / "site" / "studies" / "tiny.html").exists()
+    code, out, _ = cli("report", "--store", full_store, "--out", tmp_path / "site", "--json")
+    assert set(json.loads(out)["answers"]) == {"tiny"}
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_tables_are_printed_for_a_paper(cli, full_store):
+    assert "\\toprule" in cli("tables", "tiny", "--store", full_store, "--format", "latex")[1]
+    assert "arm,compute,loss" in cli("tables", "tiny", "--store", full_store, "--format", "csv")[1]
+
+
+def test_a_forecast_is_printed_with_its_band_and_its_distance(cli, tmp_path):
+    code, out, _ = cli("accounting", "--compute", "1e26", "--figures", tmp_path, "--format", "svg")
+    assert code == 0
+    assert "decades of compute beyond what was measured" in out
+    assert "Ho et al. 2024" in out
+    assert {p.name for p in tmp_path.iterdir()} >= {"waterfall.svg", "multiverse.svg"}
+    found = json.loads(cli("accounting", "--compute", "1e26", "--json")[1])["forecast"]
+    assert found["low"] < found["total"] < found["high"]
+
+
+def test_a_table_of_models_has_a_trend(cli, tmp_path):
+    import numpy as np
+    import pandas as pd
+
+    rng = np.random.default_rng(0)
+    year, log_n, log_d = rng.uniform(2012, 2023, 80), rng.uniform(16, 23, 80), rng.uniform(18, 25, 80)
+    rate = np.log(2) * 12 / 9.0  # effective compute doubles in nine months
+    loss = np.exp(2 - 0.1 * (log_n + 0.5 * rate * (year - 2012))) + np.exp(
+        2 - 0.1 * (log_d + 0.5 * rate * (year - 2012))
+    )
+    table = pd.DataFrame({"year": year, "N": np.exp(log_n), "D": np.exp(log_d), "perplexity": np.exp(loss)})
+    table.to_csv(tmp_path / "models.csv", index=False)
+    code, out, _ = cli("trend", tmp_path / "models.csv", "--resamples", 20)
+    assert code == 0
+    assert "halves in 9.00" in out
 
 
 def test_a_failed_run_gives_exit_code_1(cli, study_file, tmp_path, monkeypatch):
@@ -133,6 +182,11 @@ WRONG = {
     "unknown command": (["frobnicate"], "frobnicate"),
     "unknown option": (["plan", "smoke", "--frobnicate"], "--frobnicate"),
     "unknown executor": (["submit", "{study}", "--executor", "carrier_pigeon"], "known: inline, process, ray"),
+    "unknown format of tables": (["tables", "x", "--format", "doc"], "markdown, latex, csv"),
+    "unknown format of figures": (["figures", "x", "--format", "gif"], "png, svg, pdf"),
+    "an account for one study": (["report", "x", "--account", "a.toml"], "leave out x"),
+    "a forecast at no compute": (["accounting", "--compute", "-1"], "-1"),
+    "no table of models": (["trend", "missing.csv"], "missing.csv"),
     "unknown benchmark": (["bench", "no_such_bench"], "known: "),
     "missing corpus": (["corpus", "build", "/no/such/file.txt"], "/no/such/file.txt"),
 }

@@ -17,6 +17,8 @@ from algoprogress.pipeline.status import Status, history, status
 from algoprogress.pipeline.submit import submit
 from algoprogress.results import Store, submits
 
+pytestmark = pytest.mark.alone
+
 PATIENCE = 180.0  # seconds that a busy machine may take for what takes one
 
 

@@ -193,7 +193,7 @@ def test_the_sources_and_licences_are_in_the_sidecar(tmp_path: Path) -> None:
         ("no-text.jsonl", b'{"body": "a"}\n', "field `text`"),
         ("split.jsonl", b'{"text": "a", "split": "held out"}\n', "'held out'"),
         ("broken.jsonl.gz", b"this is not gzip", "broken.jsonl.gz cannot be read"),
-        ("cut.jsonl.gz", gzip.compress(b'{"text": "a"}\n' * 1000)[:-20], "cut.jsonl.gz cannot be read"),
+        ("cut.jsonl.gz", gzip.compress(b'{"text": "a"}\n' * 1000, mtime=0)[:-20], "cut.jsonl.gz cannot be read"),
         ("cut.jsonl.xz", lzma.compress(b'{"text": "a"}\n' * 1000)[:-20], "cut.jsonl.xz cannot be read"),
         ("broken.jsonl.zst", b"this is not zstandard", "broken.jsonl.zst cannot be read"),
         ("broken.parquet", b"this is not Parquet", "broken.parquet cannot be read"),

@@ -61,6 +61,20 @@ def test_a_fused_weight_is_split_into_the_blocks_that_the_model_uses_it_as():
     assert {b.group for b in blocks_of(tiny("lstm"))} == {"embedding", "input", "recurrent", "bias"}
 
 
+def test_shared_keys_and_values_are_blocks_of_their_own_and_so_is_each_expert():
+    torch.manual_seed(0)
+    model = Transformer(width=32, n_layers=1, kv_heads=1, qk_norm=True, experts=3).build(20, 8)
+    blocks = blocks_of(model)
+    assert sum(block.n for block in blocks) == sum(p.numel() for p in model.parameters())
+    assert [(b.group, b.n) for b in named(blocks, ["q", "k", "v"])] == [("q", 1024), ("k", 512), ("v", 512)]
+    assert len(named(blocks, ["down"])) == 3
+    batch = (torch.arange(16).view(2, 8), torch.arange(1, 17).view(2, 8))
+    copied, problem = problem_of(model, [batch], "float32")
+    everything = whole(blocks_of(copied))
+    v = torch.ones(1, everything.n, dtype=torch.float64)
+    assert Hessian(problem, [everything]).product(everything)(v).isfinite().all()
+
+
 def test_an_untied_output_layer_is_a_head():
     torch.manual_seed(0)
     model = Transformer(width=16, n_layers=1, tied=False).build(20, 8)

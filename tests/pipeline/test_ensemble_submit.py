@@ -20,6 +20,8 @@ from algoprogress.pipeline.submit import submit
 from algoprogress.pipeline.worker import Outcome, Task, work
 from algoprogress.results import Store, StoreError
 
+pytestmark = pytest.mark.alone
+
 TRANSFORMER = {"name": "transformer", "preset": "modern", "width": 16, "n_layers": 1}
 
 

@@ -17,6 +17,8 @@ from algoprogress.pipeline.redaction import redact
 from algoprogress.pipeline.submit import submit
 from algoprogress.results import Store
 
+pytestmark = pytest.mark.alone
+
 
 def failure(kind: str, **facts):
     return {"class": kind, "message": f"a {kind}", "attempt": 1, **facts}

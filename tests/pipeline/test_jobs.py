@@ -18,6 +18,8 @@ import pytest
 from algoprogress.pipeline import jobs, provenance
 from algoprogress.results import Store
 
+pytestmark = pytest.mark.alone
+
 ROOT = Path(__file__).parents[2]
 
 

@@ -12,6 +12,8 @@ from algoprogress.pipeline.executors import cluster
 from algoprogress.pipeline.preflight import Unfit, check_disk, check_nodes, look_around, size, versions
 from algoprogress.results import Store, submits
 
+pytestmark = pytest.mark.alone
+
 
 class Nodes:
     """An executor whose nodes answer as they are told; without a word they answer the truth."""

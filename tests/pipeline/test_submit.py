@@ -19,6 +19,8 @@ from algoprogress.pipeline.progress import PlainProgress, Progress
 from algoprogress.pipeline.submit import submit
 from algoprogress.results import Store
 
+pytestmark = pytest.mark.alone
+
 SCIENCE = ["loss", "loss_se", "train_loss", "initial_loss", "compute", "tokens", "n_params", "status", "bits_per_byte"]
 
 

@@ -168,3 +168,9 @@ def test_a_run_goes_on_where_no_checkpoint_can_be_written(make_spec, tokens, tmp
     with pytest.warns(UserWarning, match="goes on without checkpoints"):
         run = train(make_spec(), tokens, checkpoint_path=tmp_path / "file" / "run", checkpoint_seconds=0.0)
     assert facts(run) == facts(train(make_spec(), tokens))
+
+
+def test_an_lstm_that_the_processor_has_no_bfloat16_for_is_refused_by_name(make_spec, tokens, monkeypatch):
+    monkeypatch.setattr("algoprogress.pipeline.trainer.lstm_in_bfloat16", lambda: False)
+    with pytest.raises(ValueError, match="dtype float32 or auto"):
+        train(make_spec("lstm", dtype="bfloat16"), tokens)

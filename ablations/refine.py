@@ -1,0 +1,169 @@
+"""What is trained next: the runs that a study adds to its grid once losses are known.
+
+A sweep follows each best rate beyond the edge of its grid and repeats the best configurations. A tuning stage follows
+them too, fits the law of the best rate, and then sets the main runs of the arm going at the rates that it gives.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from algoprogress.ablations.spec import RunSpec
+from algoprogress.ablations.study import Entry, Study, Sweep
+from algoprogress.ablations.tuning import Chosen, TunedArm, Tuning, rate_for, tuned_arm
+
+
+def refine(study: Study, losses: Mapping[str, float]) -> Study:
+    """The study with the trainings that its sweep adds, given the losses that are known.
+
+    A pure function of the grid and the losses: asked again with the same losses, it gives the same study, so that an
+    interrupted study goes on where it was. A diverged run has an infinite loss.
+
+    Args:
+        study: the grid as it was written.
+        losses: run_id -> final validation loss, nats/token.
+    """
+    if study.tuning is not None:
+        return _tuned(study, study.tuning, losses)
+    if study.sweep is None:
+        return study
+    arms = {arm: _refine_arm(entries, study.sweep, losses) for arm, entries in study.arms.items()}
+    return study.model_copy(update={"arms": arms})
+
+
+def _refine_arm(entries: tuple[Entry, ...], sweep: Sweep, losses: Mapping[str, float]) -> tuple[Entry, ...]:
+    budgets: dict[float | None, list[Entry]] = {}
+    for entry in entries:
+        budgets.setdefault(entry.compute_budget, []).append(entry)
+    added = [e for rung in budgets.values() for e in _refine_rung(rung, sweep, losses)]
+    return (*entries, *added)
+
+
+def _refine_rung(rung: list[Entry], sweep: Sweep, losses: Mapping[str, float]) -> list[Entry]:
+    grid, added = list(rung), list[Entry]()
+
+    def add(**change: Any) -> bool:
+        """True when the added training has a loss already, so that there is more to decide."""
+        entry = best.model_copy(update={"spec": best.spec.model_copy(update=change)})
+        grid.append(entry)
+        added.append(entry)
+        return entry.spec.run_id in losses
+
+    while all(e.spec.run_id in losses for e in grid):
+        best = min(grid, key=lambda e: losses[e.spec.run_id])
+        if not math.isfinite(losses[best.spec.run_id]):
+            return added  # nothing at this budget converged: there is no best rate to go on from
+        rates = sorted(e.spec.learning_rate for e in grid if _same_but_rate(e.spec, best.spec))
+        rate, extended = best.spec.learning_rate, sum(_same_but_rate(e.spec, best.spec) for e in added)
+        at_edge = len(rates) > 1 and rate in (rates[0], rates[-1])
+        if at_edge and extended < sweep.extensions:
+            if not add(learning_rate=rate * sweep.factor if rate == rates[-1] else rate / sweep.factor):
+                return added
+            continue
+        if best.compute_budget is None or best.compute_budget <= sweep.seeds_up_to:
+            for seed in range(best.spec.seed + 1, best.spec.seed + sweep.seeds):
+                if not any(e.spec == best.spec.model_copy(update={"seed": seed}) for e in grid):
+                    add(seed=seed)
+        return added
+    return added
+
+
+def most_added(study: Study) -> int:
+    """The largest number of trainings that the study's sweep can add to its grid."""
+    if study.tuning is not None:
+        sizes = sum(len(_sizes(entries)) for entries in study.arms.values())
+        return study.tuning.extensions * sizes + sum(map(len, study.main.values()))
+    if study.sweep is None:
+        return 0
+    total = 0
+    for entries in study.arms.values():
+        rungs: dict[float | None, set[float]] = {}
+        for entry in entries:
+            rungs.setdefault(entry.compute_budget, set()).add(entry.spec.learning_rate)
+        for budget, rates in rungs.items():
+            total += study.sweep.extensions if len(rates) > 1 else 0
+            total += study.sweep.seeds - 1 if budget is None or budget <= study.sweep.seeds_up_to else 0
+    return total
+
+
+def _same_but_rate(a: RunSpec, b: RunSpec) -> bool:
+    return a.model_copy(update={"learning_rate": b.learning_rate}) == b
+
+
+def _tuned(study: Study, tuning: Tuning, losses: Mapping[str, float]) -> Study:
+    """The arms with their extended sweeps and, where these are done, their main runs."""
+    arms, waiting, tuned = {}, {}, {}
+    for arm, entries in study.arms.items():
+        sizes = [_extended(size, tuning, losses) for size in _sizes(entries)]
+        swept = [entry for size in sizes for entry in size]
+        found = _law(sizes, losses)
+        main = study.main.get(arm, ())
+        if found is not None:
+            tuned[arm] = found
+        if found is None or found.at_edge:
+            arms[arm] = tuple(swept)
+            if main:
+                waiting[arm] = main
+            continue
+        rates = {entry.spec.n_params: rate_for(found, entry.spec.n_params) for entry in main}
+        placed = [_at(entry, rates[entry.spec.n_params]) for entry in main]
+        chosen = {
+            (e.compute_budget, e.spec.n_params): Chosen(
+                compute_budget=e.compute_budget, n_params=e.spec.n_params, learning_rate=e.spec.learning_rate
+            )
+            for e in placed
+        }
+        tuned[arm] = found.model_copy(update={"chosen": tuple(chosen.values())})
+        own = [entry.spec for entry in placed]  # a main run that is also of the sweep counts as a main run
+        arms[arm] = (*(entry for entry in swept if entry.spec not in own), *placed)
+    return study.model_copy(update={"arms": arms, "main": waiting, "tuned": tuned})
+
+
+def _at(entry: Entry, rate: float) -> Entry:
+    return entry.model_copy(update={"spec": entry.spec.model_copy(update={"learning_rate": rate})})
+
+
+def _sizes(entries: tuple[Entry, ...]) -> list[list[Entry]]:
+    """Entries that differ in nothing but their rate, together."""
+    found: list[list[Entry]] = []
+    for entry in entries:
+        for size in found:
+            if _same_but_rate(entry.spec, size[0].spec):
+                size.append(entry)
+                break
+        else:
+            found.append([entry])
+    return found
+
+
+def _extended(size: list[Entry], tuning: Tuning, losses: Mapping[str, float]) -> list[Entry]:
+    """The sweep of one size, one step further beyond an edge for each best rate that was found there."""
+    grid = list(size)
+    for _ in range(tuning.extensions):
+        known = [losses.get(entry.spec.run_id) for entry in grid]
+        if None in known or len(grid) < 2:
+            break
+        best = grid[min(range(len(grid)), key=lambda k: known[k])]  # type: ignore[arg-type, return-value]
+        rates = sorted(entry.spec.learning_rate for entry in grid)
+        rate = best.spec.learning_rate
+        if not math.isfinite(losses[best.spec.run_id]):
+            further = rates[0] / tuning.factor  # all diverged
+        elif rate in (rates[0], rates[-1]):
+            further = rate * tuning.factor if rate == rates[-1] else rate / tuning.factor
+        else:
+            break
+        grid.append(_at(best, further))
+    return grid
+
+
+def _law(sizes: list[list[Entry]], losses: Mapping[str, float]) -> TunedArm | None:
+    """None while losses are missing, or where nothing converged."""
+    swept = []
+    for size in sizes:
+        found = {e.spec.learning_rate: losses.get(e.spec.run_id, math.nan) for e in size}
+        if any(map(math.isnan, found.values())) or not any(map(math.isfinite, found.values())):
+            return None
+        swept.append((size[0].compute_budget, size[0].spec.n_params, found))
+    return tuned_arm(swept)

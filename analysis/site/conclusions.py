@@ -1,0 +1,150 @@
+"""What is concluded of a study, for its pages and the front page: tables, or else why there are none."""
+
+import re
+import warnings
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from algoprogress.analysis.answer import answer
+from algoprogress.analysis.bands import gain_bands, law_curves
+from algoprogress.analysis.formatting import flop_text, gain_text, interval_text, number
+from algoprogress.analysis.tables import StudyTables, study_tables
+from algoprogress.analysis.warnings import AnalysisWarning
+
+ALL_BUT_WORDS = re.compile(r"[^A-Za-z0-9._-]+")
+
+
+@dataclass(frozen=True)
+class Conclusion:
+    """A study with its runs, and its tables or the reason why there are none."""
+
+    study: dict[str, Any]
+    runs: pd.DataFrame
+    tables: StudyTables | None
+    message: str
+    level: float = 0.95
+
+    @property
+    def name(self) -> str:
+        return str(self.study["name"])
+
+    @property
+    def arms(self) -> list[str]:
+        return list(self.study["arms"])
+
+    @property
+    def address(self) -> str:
+        return f"studies/{self.name}.html"
+
+    def arm_address(self, arm: str) -> str:
+        return f"studies/{self.name}/{self.slugs[arm]}.html"
+
+    @property
+    def slugs(self) -> dict[str, str]:
+        """Arm -> name of its file: what is no letter or digit is left out, and a number tells equals apart."""
+        found: dict[str, str] = {}
+        for k, arm in enumerate(self.arms):
+            slug = ALL_BUT_WORDS.sub("-", arm).strip("-.") or f"arm-{k}"
+            taken = {s.lower() for s in found.values()}  # file systems that know no capitals
+            found[arm] = slug if slug.lower() not in taken else f"{slug}-{k}"
+        return found
+
+    @property
+    def answer(self) -> str:
+        return answer(self.tables) if self.tables is not None else self.message
+
+    @property
+    def warnings(self) -> list[str]:
+        return self.tables.warnings if self.tables is not None else []
+
+    def warnings_of(self, arm: str) -> list[str]:
+        """Those that name the arm, and those that name no arm and so concern all."""
+        named = {a: [w for w in self.warnings if _names(w, a)] for a in self.arms}
+        general = [w for w in self.warnings if not any(w in found for found in named.values())]
+        return [w for w in self.warnings if w in named.get(arm, []) or w in general]
+
+    @cached_property
+    def bands(self) -> pd.DataFrame:
+        """Gains by law on a grid of compute, as `gain_bands`; made once, for the pages of the study and of its arms."""
+        assert self.tables is not None
+        return gain_bands(self.tables.fit, self.level)
+
+    @cached_property
+    def laws(self) -> pd.DataFrame:
+        """Losses by law, as `law_curves`."""
+        assert self.tables is not None
+        return law_curves(self.tables.fit, self.level)
+
+    @property
+    def span(self) -> float:
+        """Decades of compute in which gains were measured; -1 where there is no gain."""
+        if self.tables is None or len(self.tables.fit.arms) < 2 or not len(self.tables.fit.rungs):
+            return -1.0
+        return float(np.log10(self.tables.fit.rungs[-1] / self.tables.fit.rungs[0]))
+
+
+def conclude(study: dict[str, Any], runs: pd.DataFrame, level: float, n_resamples: int, seed: int) -> Conclusion:
+    """The tables of a study; a study of which nothing can be concluded says so on its page, and stops no other."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", AnalysisWarning)  # they stand in the tables
+        try:
+            tables = study_tables(study, runs, level=level, n_resamples=n_resamples, seed=seed)
+        except ValueError as error:
+            return Conclusion(study, runs, None, f"Nothing can be concluded yet: {error}", level)
+    return Conclusion(study, runs, tables, "", level)
+
+
+def summary(found: list[Conclusion]) -> tuple[pd.DataFrame, dict[str, list[str]]]:
+    """A row for each arm that is no baseline, at the largest compute it was measured at, and addresses of its cells."""
+    rows, studies, arms = [], [], []
+    for c in found:
+        if c.tables is None:
+            continue
+        table = c.tables.efficiency
+        for arm in c.tables.fit.arms:
+            own = table[(table["arm"] == arm) & (table["method"] != "baseline")]
+            if own.empty:
+                continue
+            at = own[own["compute"] == own["compute"].max()]
+            by = {method: part.iloc[0] for method, part in at.groupby("method", sort=False)}
+            slopes = c.tables.scale_dependence
+            slope = slopes[(slopes["arm"] == arm) & (slopes["range"] == "measured")].dropna(subset=["slope"])
+            slope = slope[slope["method"] == "interpolated"] if (slope["method"] == "interpolated").any() else slope
+            extrapolated = "law" in by and str(by["law"]["note"]).startswith("extrapolated")
+            rows.append(
+                {
+                    "study": c.name,
+                    "arm": arm,
+                    "over": c.tables.fit.baseline,
+                    "at compute (FLOP)": flop_text(float(at["compute"].iloc[0])),
+                    "gain, interpolated": _gain(by.get("interpolated")),
+                    "gain, law": _gain(by.get("law")) + (" (extrapolated)" if extrapolated else ""),
+                    "d ln CEG / d ln C": "–"
+                    if slope.empty
+                    else number(slope["slope"].iloc[0], 2)
+                    + interval_text(slope["slope_low"].iloc[0], slope["slope_high"].iloc[0]),
+                    "runs": int(at["n_runs"].iloc[0]),
+                    "to be doubted": ", ".join(dict.fromkeys(w.split(":")[0] for w in c.warnings_of(arm))),
+                }
+            )
+            studies.append(c.address)
+            arms.append(c.arm_address(arm))
+    return pd.DataFrame(rows), {"study": studies, "arm": arms}
+
+
+def lead(found: list[Conclusion]) -> Conclusion | None:
+    """The study that the front page begins with: the one that measured gains over the widest range of compute."""
+    with_gains = [c for c in found if c.span >= 0]
+    return max(with_gains, key=lambda c: (c.span, len(c.runs))) if with_gains else None
+
+
+def _gain(row: pd.Series | None) -> str:
+    return "–" if row is None else gain_text(row["ceg"], row["ceg_low"], row["ceg_high"], row["censored"])
+
+
+def _names(text: str, arm: str) -> bool:
+    return re.search(rf"(?<![\w-]){re.escape(arm)}(?![\w-])", text) is not None

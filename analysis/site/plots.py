@@ -1,0 +1,317 @@
+"""The figures of the pages, as data for plotly: what is drawn, in the colours and markers of every other figure."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from algoprogress.analysis.formatting import flop_text, gain_text
+from algoprogress.analysis.palette import colours, styles
+
+COMPUTE, LOSS = "training compute (FLOP)", "validation loss (nats/token)"
+MARKERS = ("circle", "square", "diamond", "triangle-up", "triangle-down", "cross")  # in the order of palette.MARKERS
+DASHES = {"-": "solid", "--": "dash", "-.": "dashdot", ":": "dot"}
+MOST_POINTS = 3000  # of a scatter: more take seconds to lay out, and lie on one another
+MOST_LINES = 120  # of training curves, for the same reason
+LINE_POINTS = 160  # of one training curve in a page: more than there are pixels to tell apart
+MOST_BANDS = 6  # as many as there are colours: more hide one another
+DIGITS = 5  # of a number in a page; the files beside it have all
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A figure: `data` and `layout` as plotly has them, what it shows in words, and the page that a point leads to."""
+
+    name: str
+    caption: str
+    description: str
+    data: list[dict[str, Any]]
+    layout: dict[str, Any]
+    link: str = ""  # address before the `customdata` of a point
+
+    @property
+    def spec(self) -> dict[str, Any]:
+        return {"data": self.data, "layout": self.layout, "link": self.link}
+
+
+def gain_plot(
+    gains: pd.DataFrame, bands: pd.DataFrame, arms: Sequence[str], baseline: str, level: float, name: str = "gains"
+) -> Plot:
+    """CEG over the baseline against compute: arguments as for `figures.gain_versus_compute`."""
+    colour, style = colours(arms), styles(arms)
+    values = pd.concat([gains["ceg"], bands["ceg"], pd.Series([1.0])])
+    values = values[np.isfinite(values) & (values > 0)]
+    ends = pd.concat([t[c] for t in (gains, bands) for c in ("ceg_low", "ceg_high")])
+    ends = ends[np.isfinite(ends) & (ends > values.min() / 3) & (ends < values.max() * 3)]
+    bottom, top = min([*values, *ends]) / 1.25, max([*values, *ends]) * 1.25
+    shown = [a for a in arms if a != baseline and a in {*gains["arm"], *bands["arm"]}]
+    aside = _aside(gains["compute"], len(shown))
+    data: list[dict[str, Any]] = []
+    for k, arm in enumerate(arms):
+        if arm not in shown:
+            continue
+        own, law = gains[(gains["arm"] == arm) & gains["ceg"].notna()], bands[bands["arm"] == arm].dropna(subset="ceg")
+        if len(law):
+            low, high = law["ceg_low"].clip(lower=bottom / 10), law["ceg_high"].clip(upper=top * 10)
+            if len(shown) <= MOST_BANDS:
+                data += band(law["compute"], low.fillna(law["ceg"]), high.fillna(law["ceg"]), colour[arm], arm)
+            told = [gain_text(*row) for row in law[["ceg", "ceg_low", "ceg_high"]].to_numpy(float)]
+            line = {"color": colour[arm], "width": 2, "dash": DASHES[style[arm]]}
+            data.append(
+                trace(f"{arm}, by law", law["compute"], law["ceg"], "lines", arm, line=line, text=told)
+                | {"showlegend": not len(own)}
+            )
+        if len(own):
+            rows = own[["ceg", "ceg_low", "ceg_high", "censored", "compute"]].itertuples(index=False)
+            told = [f"{gain_text(*row)}<br>{flop_text(c)} FLOP" for *row, c in rows]
+            nudge = aside ** (shown.index(arm) - (len(shown) - 1) / 2)  # arms side by side at a rung
+            bound = own["censored"] != ""
+            up, down = (own["ceg_high"] - own["ceg"]).to_numpy(float), (own["ceg"] - own["ceg_low"]).to_numpy(float)
+            up = np.where(np.isinf(up), top * 10, up)
+            shape = np.where(bound, np.where(own["censored"] == ">", "triangle-up", "triangle-down"), _marker(k))
+            marker = {"color": colour[arm], "size": 10, "line": {"color": "white", "width": 1}}
+            marker |= {"symbol": [f"{s}-open" if b else s for s, b in zip(shape, bound, strict=True)]}
+            error = {"symmetric": False, "array": numbers(np.where(bound, 0, up)), "width": 0, "thickness": 1.5}
+            error |= {"arrayminus": numbers(np.where(bound, 0, down)), "color": colour[arm]}
+            points = trace(
+                arm, own["compute"] * nudge, own["ceg"], "markers", arm, marker=marker, error_y=error, text=told
+            )
+            sign = {"marker": {"color": colour[arm], "size": 10, "symbol": _marker(k)}, "hoverinfo": "skip"}
+            data += [points | {"showlegend": False}, trace(arm, [np.nan], [np.nan], "markers", arm) | sign]
+    one = {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": 1, "y1": 1, "line": {"color": colour[baseline]}}
+    label = {"name": html_safe(f"{baseline} (baseline)"), "hoverinfo": "skip", "mode": "lines"}
+    data.insert(0, label | {"type": "scatter", "x": [None], "y": [None], "line": {"color": colour[baseline]}})
+    axes = layout(COMPUTE, f"gain over {baseline}", y_log=True, y_range=(bottom, top), ticksuffix="×")
+    axes["xaxis"] |= at_rungs(gains["compute"])
+    axes |= {"shapes": [one]}
+    caption = (
+        f"Compute-equivalent gain over {baseline}. Markers: interpolated, with intervals; open triangles are bounds, "
+        f"pointing to where the gain lies. Lines{' and bands' * (len(shown) <= MOST_BANDS)}: the law"
+        + (
+            f" with its {100 * level:g} % interval."
+            if len(shown) <= MOST_BANDS
+            else "; its intervals are in the table."
+        )
+    )
+    return Plot(name, caption, f"Compute-equivalent gain over {baseline} against training compute", data, axes)
+
+
+def loss_plot(
+    runs: pd.DataFrame,
+    front: pd.DataFrame,
+    laws: pd.DataFrame,
+    arms: Sequence[str],
+    link: str,
+    order: Sequence[str] | None = None,
+    name: str = "loss",
+) -> Plot:
+    """Every run as a point that leads to its page, the frontier as a marker, the law as a line.
+
+    Args:
+        runs: [arm, compute, loss, run_id, learning_rate] and what else there is.
+        front, laws: as for `figures.loss_versus_compute`.
+        order: all arms of the study, which colours go by.
+    """
+    order = list(order or arms)
+    colour, style = colours(order), styles(order)
+    shown = runs[runs["arm"].isin(arms) & np.isfinite(runs["loss"].astype(float))]
+    left_out = 0
+    if len(shown) > MOST_POINTS:
+        left_out = len(shown) - MOST_POINTS
+        shown = shown.iloc[np.linspace(0, len(shown) - 1, MOST_POINTS).astype(int)]
+    data: list[dict[str, Any]] = []
+    for arm in arms:
+        own, best, law = (t[t["arm"] == arm] for t in (shown, front, laws))
+        if len(law):
+            data += band(law["compute"], law["loss_low"], law["loss_high"], colour[arm], arm)
+            line = {"color": colour[arm], "width": 2, "dash": DASHES[style[arm]]}
+            data.append(trace(f"{arm}, by law", law["compute"], law["loss"], "lines", arm, line=line, legend=False))
+        if len(own):
+            marker = {"color": colour[arm], "size": 6, "opacity": 0.35, "symbol": _marker(order.index(arm))}
+            rate = [f"learning rate {v:g}" for v in own["learning_rate"]] if "learning_rate" in own else None
+            points = trace(f"{arm}, a run", own["compute"], own["loss"], "markers", arm, marker=marker, text=rate)
+            data.append(points | {"customdata": own["run_id"].tolist(), "showlegend": not len(best)})
+        if len(best):
+            marker = {"color": colour[arm], "size": 10, "line": {"color": "white", "width": 1}}
+            marker |= {"symbol": _marker(order.index(arm))}
+            data.append(trace(arm, best["compute"], best["loss"], "markers", arm, marker=marker))
+    seen = front[front["arm"].isin(arms)]["loss"] if len(front) else shown["loss"]
+    y_range, above = None, 0
+    if len(seen):
+        low, high = float(seen.min()), float(seen.max())
+        top = max(high + 0.35 * (high - low), high + 0.05)
+        above = int((shown["loss"] > top).sum())
+        y_range = (low - 0.12 * (high - low) - 0.02, top)
+    caption = "Validation loss against training compute. Faint points: runs, each of which leads to its page; strong "
+    caption += "markers: the best configuration at each compute; lines and bands: the law with its interval."
+    if above:
+        caption += f" {above} run{'s' * (above > 1)} lie above the view; double-click to see them."
+    if left_out:
+        caption += f" {left_out:,} of the runs are left out of the figure, evenly; all are in the table."
+    axes = layout(COMPUTE, LOSS, y_range=y_range)
+    axes["xaxis"] |= at_rungs(front.get("rung", []))
+    return Plot(name, caption, "Validation loss against training compute", data, axes, link)
+
+
+def curves_plot(
+    curves: dict[str, pd.DataFrame], arm_of: dict[str, str], order: Sequence[str], link: str, name: str = "curves"
+) -> Plot:
+    """Training loss of runs against compute, a faint line each.
+
+    Args:
+        curves: run -> [compute, loss].
+        arm_of: run -> arm.
+        order: all arms of the study.
+    """
+    colour, chosen = colours(list(order)), list(arm_of)
+    if len(chosen) > MOST_LINES:
+        chosen = [chosen[i] for i in np.linspace(0, len(chosen) - 1, MOST_LINES).astype(int)]
+    data, seen = [], set()
+    for run in chosen:
+        if run not in curves:
+            continue
+        arm, part = arm_of[run], thinned(curves[run][curves[run]["compute"] > 0])
+        line = trace(arm, part["compute"], part["loss"], "lines", arm, line={"color": colour[arm], "width": 1})
+        data.append(line | {"opacity": 0.5, "showlegend": arm not in seen, "customdata": [run] * len(part)})
+        seen.add(arm)
+    few = "" if len(chosen) == len(arm_of) else f", {len(chosen)} of {len(arm_of)} runs"
+    return Plot(
+        *(name, f"Training loss of each run against compute{few}; a line leads to its run."),
+        *("Training loss against training compute, a line for each run", data),
+        *(layout(COMPUTE, "training loss (nats/token)"), link),
+    )
+
+
+def run_plot(curve: pd.DataFrame, name: str = "curve") -> Plot:
+    """One run: training loss, and validation loss where it was evaluated, against compute."""
+    part = thinned(curve[curve["compute"] > 0])
+    told = [
+        f"step {int(s):,}, {int(t):,} tokens<br>learning rate {r:.3g}, gradient norm {g:.3g}"
+        for s, t, r, g in part[["step", "tokens", "learning_rate", "grad_norm"]].fillna(0).itertuples(index=False)
+    ]
+    (blue, orange) = list(colours(["a", "b"]).values())
+    data = [trace("training", part["compute"], part["loss"], "lines", "t", line={"color": blue, "width": 2}, text=told)]
+    found = curve[np.isfinite(curve["val_loss"].astype(float))] if "val_loss" in curve else curve.iloc[:0]
+    if len(found):
+        marker = {"color": orange, "size": 9, "symbol": "square", "line": {"color": "white", "width": 1}}
+        data.append(trace("validation", found["compute"], found["val_loss"], "markers", "v", marker=marker))
+    axes = layout(COMPUTE, "loss (nats/token)")
+    described = "Loss of the run against training compute"
+    return Plot(
+        name, "Training loss of the run, and its validation loss where it was evaluated.", described, data, axes
+    )
+
+
+def thinned(curve: pd.DataFrame, most: int = LINE_POINTS) -> pd.DataFrame:
+    """Rows of a training curve, evenly spaced in the logarithm of compute, the first and the last among them."""
+    if len(curve) <= most:
+        return curve
+    log_c = np.log(curve["compute"].to_numpy(float))
+    rows = np.searchsorted(log_c, np.linspace(log_c[0], log_c[-1], most))
+    return curve.iloc[np.unique(np.clip([0, *rows, len(curve) - 1], 0, len(curve) - 1))]
+
+
+def trace(
+    name: str,
+    x: Any,
+    y: Any,
+    mode: str,
+    group: str,
+    text: Sequence[str] | None = None,
+    legend: bool = True,
+    **options: Any,
+) -> dict[str, Any]:
+    shown = "%{text}" if "error_y" in options else "%{y}, %{x} FLOP" + ("<br>%{text}" if text is not None else "")
+    hover = f"<b>{html_safe(name)}</b><br>{shown}<extra></extra>"
+    found: dict[str, Any] = {"type": "scatter", "name": html_safe(name), "x": numbers(x), "y": numbers(y), "mode": mode}
+    found |= {"legendgroup": group, "hovertemplate": hover, "showlegend": legend, **options}
+    return found | ({"text": [*text]} if text is not None else {})
+
+
+def band(x: Any, low: Any, high: Any, colour: str, group: str) -> list[dict[str, Any]]:
+    """Between two lines, as one closed outline: plotly's fill between traces fails where an end is missing."""
+    x, low, high = (np.asarray(v, float) for v in (x, low, high))
+    known = np.isfinite(low) & np.isfinite(high)
+    if not known.any():
+        return []
+    x, low, high = x[known], low[known], high[known]
+    outline = {"x": numbers([*x, *x[::-1]]), "y": numbers([*low, *high[::-1]]), "mode": "lines", "fill": "toself"}
+    style = {"fillcolor": rgba(colour, 0.14), "line": {"width": 0}, "hoverinfo": "skip", "showlegend": False}
+    return [{"type": "scatter", "name": "interval", "legendgroup": group} | outline | style]
+
+
+def layout(
+    x: str,
+    y: str,
+    x_log: bool = True,
+    y_log: bool = False,
+    y_range: tuple[float, float] | None = None,
+    ticksuffix: str = "",
+) -> dict[str, Any]:
+    """Axes in the house style. Ranges are in the units of the data."""
+    axis = {"gridcolor": "#e4e4e4", "linecolor": "#777", "ticks": "outside", "tickcolor": "#777", "zeroline": False}
+    log = {"type": "log", "exponentformat": "power", "dtick": 1}
+    across = axis | (log if x_log else {}) | {"title": {"text": x}, "automargin": True}
+    up = axis | ({"type": "log", "exponentformat": "power"} if y_log else {}) | {"title": {"text": y}}
+    up |= {"automargin": True, "ticksuffix": ticksuffix}
+    if y_range is not None:
+        up["range"] = [float(v) for v in (np.log10(y_range) if y_log else y_range)]
+        if y_log:
+            up |= log_ticks(*y_range, ticksuffix)
+    font = {"family": "system-ui, 'Segoe UI', Helvetica, Arial, sans-serif", "size": 13, "color": "#222"}
+    legend = {"orientation": "h", "yanchor": "bottom", "y": 1.01, "x": 0, "xanchor": "left"}
+    found: dict[str, Any] = {"xaxis": across, "yaxis": up, "font": font, "legend": legend, "hovermode": "closest"}
+    white = {"plot_bgcolor": "white", "paper_bgcolor": "white", "margin": {"l": 60, "r": 16, "t": 16, "b": 50}}
+    return found | white | {"dragmode": False, "hoverlabel": {"align": "left"}}
+
+
+def _aside(compute: pd.Series, n_arms: int) -> float:
+    """The factor between arms at one rung: together they take at most a half of the way to the next."""
+    rungs = np.unique(compute.to_numpy(float))
+    room = np.min(rungs[1:] / rungs[:-1]) if len(rungs) > 1 else 3.0
+    return float(min(1.05, room ** (0.5 / max(n_arms, 1))))
+
+
+def at_rungs(compute: Any) -> dict[str, Any]:
+    """Ticks at the computes that a study trained at, where they are few."""
+    rungs = sorted(set(np.asarray(compute, float).tolist()))
+    if not 1 < len(rungs) <= 8:
+        return {}
+    return {"tickmode": "array", "tickvals": rungs, "ticktext": [flop_text(r) for r in rungs]}
+
+
+def log_ticks(low: float, high: float, suffix: str) -> dict[str, Any]:
+    """Ticks of a logarithmic axis, written out: powers of ten over many decades, else 1, 2, 5, or finer."""
+    decades = np.log10(high / low)
+    steps = (1,) if decades > 2.5 else (1, 2, 5) if decades > 0.7 else (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 7)
+    every = max(1, int(np.ceil(decades / 8)))  # of the powers of ten
+    powers = range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))) + 1)
+    at = [s * 10.0**p for p in powers if p % every == 0 for s in steps if low <= s * 10.0**p <= high]
+    text = [
+        f"{v:g}{suffix}"
+        if (1e-3 < v < 2e4 and decades < 5) or v in (1, 10)
+        else f"10<sup>{np.log10(v):.0f}</sup>{suffix}"
+        for v in at
+    ]
+    return {"tickmode": "array", "tickvals": [float(f"{v:g}") for v in at], "ticktext": text, "ticksuffix": ""}
+
+
+def numbers(values: Any) -> list[float | None]:
+    """As JSON has them: rounded to what can be seen, and null for what is not finite."""
+    found = np.asarray(values, float)
+    return [float(f"{v:.{DIGITS}g}") if np.isfinite(v) else None for v in found.tolist()]
+
+
+def rgba(colour: str, alpha: float) -> str:
+    return "rgba({}, {}, {}, {:g})".format(*(int(colour[k : k + 2], 16) for k in (1, 3, 5)), alpha)
+
+
+def html_safe(text: str) -> str:
+    """plotly reads some HTML in names: an arm's name is text."""
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def _marker(k: int) -> str:
+    return MARKERS[(k + k // len(MARKERS)) % len(MARKERS)]

@@ -1,0 +1,194 @@
+"""A sweep gives the best rate with an interval, a law gives it at other sizes, and main runs wait for both."""
+
+import math
+import random
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from algoprogress.ablations.architectures.lstm import LSTM
+from algoprogress.ablations.refine import most_added, refine
+from algoprogress.ablations.spec import Data, RunSpec
+from algoprogress.ablations.study import Entry, Study, Sweep
+from algoprogress.ablations.tuning import Tuning, parabola, rate_for, tuned_arm
+
+DATA = Data(corpus_sha256="ab" * 32)
+WIDTHS, LARGE = (16, 32), (32, 128)
+
+
+def entry(rate: float, width: int, seed: int = 0, stage: str = "sweep") -> Entry:
+    spec = RunSpec(architecture=LSTM(width=width), tokens=8192, learning_rate=rate, data=DATA, seed=seed)
+    return Entry(spec=spec, compute_budget=1e6 * width**2, stage=stage)  # type: ignore[arg-type]
+
+
+def study(rates: tuple[float, ...] = (0.01, 0.02, 0.04), **changes: object) -> Study:
+    sweeps = tuple(entry(rate, width) for width in WIDTHS for rate in rates)
+    mains = tuple(entry(0.5, width, seed, "main") for width in LARGE for seed in (0, 1))
+    arms = {"old": sweeps, "new": tuple(e.model_copy(update={"spec": optimized(e.spec)}) for e in sweeps)}
+    main = {"old": mains, "new": tuple(e.model_copy(update={"spec": optimized(e.spec)}) for e in mains)}
+    fields = {"name": "s", "question": "q", "baseline": "old", "arms": arms, "main": main, "tuning": Tuning()}
+    return Study(**(fields | changes))  # type: ignore[arg-type]
+
+
+def optimized(spec: RunSpec) -> RunSpec:
+    return spec.model_copy(update={"clip": 0.5})
+
+
+def lossy(exponent: float, at_one: float) -> Callable[[RunSpec], float]:
+    """A parabola in log rate with its vertex at at_one n_params^exponent; diverged at rates of 1 and more."""
+
+    def loss(spec: RunSpec) -> float:
+        if spec.learning_rate >= 1:
+            return math.inf
+        best = at_one * spec.n_params**exponent
+        return 2 + 0.1 * math.log(spec.learning_rate / best) ** 2 + 1e-3 * spec.seed
+
+    return loss
+
+
+def finish(start: Study, loss: Callable[[RunSpec], float], order: random.Random | None = None) -> Study:
+    known: dict[str, float] = {}
+    for _ in range(300):
+        now = refine(start, known)
+        missing = [(i, s) for i, s in now.specs().items() if i not in known]
+        if not missing:
+            return now
+        known |= {i: loss(s) for i, s in ([order.choice(missing)] if order else missing)}
+    raise AssertionError("the study does not end")
+
+
+def test_the_vertex_of_an_exact_parabola_is_found_between_the_rates_tried():
+    rates = [0.01, 0.02, 0.04, 0.08]
+    at, stderr, residual = parabola(rates, [3 + math.log(r / 0.027) ** 2 for r in rates])
+    assert math.exp(at) == pytest.approx(0.027)
+    assert stderr > 0
+    assert residual == pytest.approx(0, abs=1e-20)
+
+
+def test_the_interval_of_the_vertex_covers_it_as_often_as_it_says():
+    rng, rates, noise = np.random.default_rng(0), [0.01 * 2**k for k in range(5)], 0.007
+    covered = []
+    for _ in range(400):
+        losses = {r: 3 + 0.1 * math.log(r / 0.045) ** 2 + noise * rng.standard_normal() for r in rates}
+        (size,) = tuned_arm([(1e9, 1000, losses)]).sweep
+        covered.append(size.low <= 0.045 <= size.high)
+    assert np.mean(covered) == pytest.approx(0.95, abs=0.04)
+
+
+def test_a_vertex_lies_between_the_neighbours_of_the_best_rate_however_crooked_the_losses():
+    at, _, _ = parabola([1, 2, 4, 8, 16], [3.0, 2.9, 2.0, 5.0, 5.1])
+    assert math.log(2) < at < math.log(8)
+
+
+def test_beside_a_diverged_run_the_best_rate_is_itself():
+    at, _, _ = parabola([1, 2, 4], [3.0, 2.0, math.inf])
+    assert math.exp(at) == pytest.approx(2)
+
+
+def test_a_known_law_of_the_best_rate_is_recovered():
+    sizes = [(1e9 * n, n, {r: math.log(r / (3.0 * n**-0.4)) ** 2 for r in np.geomspace(0.01, 1, 9)}) for n in
+             (1000, 5000, 20_000)]  # fmt: skip
+    arm = tuned_arm(sizes)
+    assert arm.exponent == pytest.approx(-0.4)
+    assert arm.coefficient == pytest.approx(3.0)
+    assert rate_for(arm, 100_000) == pytest.approx(3.0 * 100_000**-0.4, rel=0.05)
+
+
+def test_one_size_gives_one_rate_for_all():
+    arm = tuned_arm([(1e9, 1000, {0.01: 2.1, 0.02: 2.0, 0.04: 2.1})])
+    assert arm.exponent == 0
+    assert rate_for(arm, 10**6) == 0.02
+
+
+def test_what_cannot_be_fitted_is_refused():
+    with pytest.raises(ValueError, match="no size was swept"):
+        tuned_arm([])
+    with pytest.raises(ValueError, match=r"every rate from 1 to 2 diverged at 1,000 parameters"):
+        tuned_arm([(1e9, 1000, {1.0: math.inf, 2.0: math.inf})])
+
+
+def test_main_runs_wait_for_the_sweep_of_their_own_arm():
+    start = study()
+    known = {e.spec.run_id: lossy(0, 0.02)(e.spec) for e in start.arms["old"]}
+    half = refine(start, known)
+    assert [e.stage for e in half.arms["old"]].count("main") == 4
+    assert {e.stage for e in half.arms["new"]} == {"sweep"}
+    assert list(half.main) == ["new"]
+    assert list(half.tuned) == ["old"]
+
+
+def test_main_runs_have_the_rate_of_the_law_at_their_size():
+    done = finish(study(), lossy(-0.3, 0.4))
+    for arm, entries in done.arms.items():
+        mains = [e for e in entries if e.stage == "main"]
+        assert len(mains) == 4
+        for e in mains:
+            assert e.spec.learning_rate == pytest.approx(0.4 * e.spec.n_params**-0.3, rel=0.05), arm
+        assert {c.learning_rate for c in done.tuned[arm].chosen} == {e.spec.learning_rate for e in mains}
+
+
+@pytest.mark.parametrize("vertex", [0.0005, 0.3])
+def test_a_sweep_is_widened_until_its_best_rate_is_no_edge(vertex):
+    done = finish(study(), lossy(0, vertex))
+    for found in done.tuned.values():
+        assert not found.at_edge
+        assert all(min(s.rates) < s.vertex < max(s.rates) for s in found.sweep)
+
+
+def test_an_arm_whose_best_rate_stays_at_an_edge_has_no_main_runs():
+    done = finish(study(tuning=Tuning(extensions=1)), lossy(0, 0.0005))
+    assert all(found.at_edge and not found.chosen for found in done.tuned.values())
+    assert set(done.main) == {"old", "new"}
+    assert {e.stage for entries in done.arms.values() for e in entries} == {"sweep"}
+
+
+def test_rates_that_all_diverge_are_followed_down():
+    done = finish(study(rates=(1.0, 2.0, 4.0)), lossy(0, 0.1))
+    assert not done.main
+
+
+def test_the_order_in_which_runs_end_changes_nothing():
+    at_once = finish(study(), lossy(-0.3, 0.4))
+    for seed in range(5):
+        assert finish(study(), lossy(-0.3, 0.4), random.Random(seed)) == at_once
+
+
+def test_no_arm_holds_a_run_twice_when_the_law_meets_a_rate_of_the_sweep():
+    done = finish(study(), lossy(0, 0.02))
+    for entries in done.arms.values():
+        assert len({e.spec.run_id for e in entries}) == len(entries)
+        assert any(e.stage == "main" and e.spec.seed == 0 and e.spec.architecture.width == 32 for e in entries)
+
+
+def test_what_may_still_be_added_is_no_less_than_what_is():
+    start = study()
+    done = finish(start, lossy(0, 0.3))
+    assert len(list(done.entries())) - len(list(start.entries())) <= most_added(start)
+
+
+def test_a_study_keeps_its_sweeps_with_it():
+    stored = finish(study(), lossy(-0.3, 0.4)).stored()
+    assert {e["stage"] for e in stored["arms"]["old"]} == {"sweep", "main"}
+    assert stored["tuning"]["old"]["chosen"][0]["learning_rate"] > 0
+    assert stored["tuning"]["old"]["sweep"][0]["rates"] == [0.01, 0.02, 0.04, 0.08]
+
+
+def test_a_study_is_swept_at_every_budget_or_tuned_but_not_both():
+    with pytest.raises(ValidationError, match="not both"):
+        study(sweep=Sweep())
+    with pytest.raises(ValidationError, match="newer is no arm"):
+        study(against={"newer": "old"})
+
+
+def test_models_smaller_than_those_swept_have_the_rate_of_the_smallest():
+    arm = tuned_arm([(1e9, n, {r: math.log(r / (3.0 * n**-0.4)) ** 2 for r in np.geomspace(0.01, 1, 9)}) for n in
+                     (1000, 5000)])  # fmt: skip
+    assert rate_for(arm, 10) == rate_for(arm, 1000) > rate_for(arm, 5000) > rate_for(arm, 25_000)
+
+
+def test_a_best_rate_beside_a_diverged_run_is_known_to_one_step_and_weighs_as_little_in_the_law():
+    arm = tuned_arm([(1e9, 1000, {0.1: 3.0, 0.2: 2.0, 0.4: math.inf})])
+    (size,) = arm.sweep
+    assert (size.low, size.vertex, size.high) == pytest.approx((0.1, 0.2, 0.4))
