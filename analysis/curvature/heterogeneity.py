@@ -28,8 +28,8 @@ def js_nats(p: Array, q: Array) -> float:
         q: likewise, on the same grid.
 
     >>> import numpy as np
-    >>> js_nats(np.array([1.0, 0.0]), np.array([0.0, 1.0])) == np.log(2)
-    True
+    >>> round(js_nats(np.array([1.0, 0.0]), np.array([0.0, 1.0])), 6)
+    0.693147
     """
     m = (p + q) / 2
     return float(rel_entr(p, m).sum() + rel_entr(q, m).sum()) / 2
