@@ -38,7 +38,7 @@ NO_FASTER = 0.85  # of linear: medians of three works of a second scatter by a t
 class Case:
     """A model, a batch of so many sequences, and every so many-th of its matrices as blocks."""
 
-    def __init__(self, sequences: int, every: int = EVERY) -> None:
+    def __init__(self, sequences: int) -> None:
         generator = torch.Generator().manual_seed(0)
         tokens = torch.randint(VOCAB_SIZE, (sequences, CONTEXT + 1), generator=generator)
         self.batch = (tokens[:, :-1], tokens[:, 1:])
@@ -46,7 +46,7 @@ class Case:
         model = Transformer(**MODEL).build(VOCAB_SIZE, CONTEXT)  # type: ignore[arg-type]
         self.model, self.problem = problem_of(model, [self.batch], "float32")
         self.names = {id(p): name for name, p in self.model.named_parameters()}
-        matrices = [p for p in self.model.parameters() if p.ndim == 2][::every]
+        matrices = [p for p in self.model.parameters() if p.ndim == 2][::EVERY]
         self.blocks = [Block(self.names[id(p)], "tensor", (Piece(p),)) for p in matrices]
 
     def __str__(self) -> str:
