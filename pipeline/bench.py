@@ -91,6 +91,14 @@ def poet() -> Rows:
     return rows()
 
 
+@benchmarks.register("curvature")
+def curvature() -> Rows:
+    """The spectrum of a model's blocks, beside a straightforward Lanczos and beside hessian-eigenthings."""
+    from algoprogress.pipeline.bench_curvature import rows
+
+    return rows()
+
+
 @benchmarks.register("train")
 def train() -> Rows:
     """A training step, beside a plain loop, transformers' GPT-2 bare and in its Trainer, and the machine's limit."""

@@ -18,6 +18,7 @@ from algoprogress.pipeline.commands import (
     bench,
     cancel,
     corpus,
+    curvature,
     fit,
     gains,
     store,
@@ -64,6 +65,7 @@ corpus_app.command("list")(corpus.list_)
 corpus_app.command()(corpus.build)
 corpus_app.command()(corpus.check)
 app.add_typer(corpus_app, name="corpus")
+app.add_typer(curvature.curvature_app, name="curvature")
 
 
 def stop(message: str, code: int) -> NoReturn:

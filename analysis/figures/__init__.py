@@ -2,6 +2,7 @@
 
 from algoprogress.analysis.figures.account import account_gains_plot, fixed_compute_plot
 from algoprogress.analysis.figures.coverage import coverage_plot
+from algoprogress.analysis.figures.curvature import block_spectra, loss_along_updates, pair_map
 from algoprogress.analysis.figures.fits import fit_with_band
 from algoprogress.analysis.figures.gains import gain_versus_compute, slope_forest
 from algoprogress.analysis.figures.isoflop import isoflop_curves
@@ -15,15 +16,18 @@ from algoprogress.analysis.figures.waterfall import waterfall_plot
 
 __all__ = [
     "account_gains_plot",
+    "block_spectra",
     "coverage_plot",
     "draw",
     "fit_with_band",
     "fixed_compute_plot",
     "gain_versus_compute",
     "isoflop_curves",
+    "loss_along_updates",
     "loss_versus_compute",
     "multiverse_plot",
     "new_axes",
+    "pair_map",
     "profile_plot",
     "reference_plot",
     "save",
