@@ -139,8 +139,8 @@ def beside_pandas(n_runs: int = PEER_RUNS) -> list[dict[str, Any]]:
         return [raw, compare(f"records of {n_runs} runs after compaction; pandas", kept.runs, peer, 10.0)]
 
 
-def rows(n_runs: int = RUNS, peer_runs: int = PEER_RUNS) -> list[dict[str, Any]]:
-    return beside_pandas(peer_runs) + limits(n_runs)
+def rows() -> list[dict[str, Any]]:
+    return beside_pandas(PEER_RUNS) + limits(RUNS)
 
 
 def main(act: str, url: str) -> None:
