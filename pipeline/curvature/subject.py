@@ -129,7 +129,8 @@ def problem_of(model: nn.Module, batches: list[tuple[Tensor, Tensor]], dtype: Dt
 
     A recurrent model begins each context with a state of zeros.
     """
-    copied = copy.deepcopy(model).to(torch.float64 if dtype == "float64" else torch.float32).eval()
+    copied = copy.deepcopy(model).to(torch.float64 if dtype == "float64" else torch.float32)
+    copied.eval()
 
     def outputs(batch: Any) -> Tensor:
         with ops.math_attention():
