@@ -5,6 +5,7 @@ import logging
 import math
 import os
 import secrets
+import signal
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -15,6 +16,10 @@ import pytest
 # before torch or numpy is imported: threads that wait for each other make small models many times slower
 for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
+
+# a shell that runs this in the background has its children ignore Ctrl-C, and so would the commands under test
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 MakeRun = Callable[..., tuple[dict[str, Any], pd.DataFrame]]
 
