@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from algoprogress.analysis.figures.style import FAINT, GRID, INK, legend
+from algoprogress.analysis.figures.style import FAINT, GRID, INK, finish, legend
 from algoprogress.analysis.palette import colours, styles
 
 LN2 = float(np.log(2))  # the largest distance there is
@@ -70,9 +70,6 @@ def loss_along_updates(curves: pd.DataFrame, ax: Axes) -> Axes:
         ax.plot(part["length"], part["loss"], color=colour[name], ls=style[name], lw=1.5, label=name)
     ax.set_xlabel("length, in updates", color=INK)
     ax.set_ylabel("loss (nats/token)", color=INK)
-    ax.grid(True, color=GRID, lw=0.7)
-    ax.set_axisbelow(True)
-    for side in ("top", "right"):
-        ax.spines[side].set_visible(False)
+    finish(ax)
     legend(ax)
     return ax

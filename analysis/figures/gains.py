@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from algoprogress.analysis.figures.style import COMPUTE, FAINT, GRID, INK, dress, legend, view
+from algoprogress.analysis.figures.style import COMPUTE, INK, dress, finish, legend, view
 from algoprogress.analysis.palette import colours, markers, styles
 
 
@@ -98,10 +98,6 @@ def slope_forest(slopes: pd.DataFrame, arms: Sequence[str], ax: Axes) -> Axes:
     ax.set_ylim(height - 0.4, -0.6)
     ax.set_xlim(left, right)
     ax.set_xlabel("scale dependence of the gain, d ln CEG / d ln C", color=INK)
-    ax.grid(True, axis="x", color=GRID, lw=0.7)
-    ax.set_axisbelow(True)
+    finish(ax, "x", ("bottom",))
     ax.tick_params(axis="y", length=0)
-    for side in ("top", "right", "left"):
-        ax.spines[side].set_visible(False)
-    ax.spines["bottom"].set_color(FAINT)
     return ax

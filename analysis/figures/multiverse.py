@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from algoprogress.analysis.figures.style import FAINT, GRID, INK, view
+from algoprogress.analysis.figures.style import FAINT, GRID, INK, finish, view
 from algoprogress.analysis.palette import COLOURS
 
 DOT = COLOURS[0]
@@ -76,12 +76,8 @@ def _curve(rows: pd.DataFrame, estimate: str, ax: Axes, reference: float | None,
         ax.yaxis.set_major_locator(LogLocator(subs=subs, numticks=10 if top > 1e3 * bottom else 20))
         ax.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:.4g}×".replace("e+0", "e").replace("e+", "e")))
         ax.yaxis.set_minor_formatter(NullFormatter())
-    ax.grid(True, axis="y", color=GRID, lw=0.7)
-    ax.set_axisbelow(True)
+    finish(ax, "y", ("left",))
     ax.tick_params(axis="x", length=0, labelbottom=False)
-    for side in ("top", "right", "bottom"):
-        ax.spines[side].set_visible(False)
-    ax.spines["left"].set_color(FAINT)
 
 
 def _choices(rows: pd.DataFrame, levels: dict[str, list[str]], ax: Axes) -> None:

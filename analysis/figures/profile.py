@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from algoprogress.analysis.figures.style import FAINT, GRID, INK
+from algoprogress.analysis.figures.style import INK, finish
 from algoprogress.analysis.palette import COLOURS
 
 VIEW = 2.6  # thresholds above the minimum: a profile runs off far higher, and what is of interest lies around the line
@@ -53,12 +53,7 @@ def profile_plot(
     ax.set_ylim(least - 0.06 * (top - least), top)
     ax.set_xlabel(f"{names[0]} ({unit})" if unit else str(names[0]), color=INK)
     ax.set_ylabel(statistic if column == "statistic" else "objective", color=INK)
-    ax.grid(True, color=GRID, lw=0.7)
-    ax.set_axisbelow(True)
-    for side in ("top", "right"):
-        ax.spines[side].set_visible(False)
-    for side in ("left", "bottom"):
-        ax.spines[side].set_color(FAINT)
+    finish(ax)
     return ax
 
 

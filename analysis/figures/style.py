@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -71,12 +71,7 @@ def dress(ax: Axes, x: str, y: str) -> None:
         low, high = ax.get_ylim()
         step = 10.0 ** np.floor(np.log10(max(high - low, 1e-9) / 2))
         ax.yaxis.set_major_locator(MultipleLocator(step * (1 if (high - low) / step <= 8 else 2)))
-    ax.grid(True, which="major", color=GRID, lw=0.7)
-    ax.set_axisbelow(True)
-    for side in ("top", "right"):
-        ax.spines[side].set_visible(False)
-    for side in ("left", "bottom"):
-        ax.spines[side].set_color(FAINT)
+    finish(ax)
 
 
 def legend(ax: Axes) -> None:
@@ -133,14 +128,13 @@ def gain_axis(ax: Axes) -> None:
     ax.yaxis.set_minor_formatter(NullFormatter())
 
 
-def finish(ax: Axes) -> None:
-    """A faint grid behind the data, and spines on two sides."""
-    ax.grid(True, which="major", color=GRID, lw=0.7)
+def finish(ax: Axes, grid: Literal["both", "x", "y"] = "both", spines: Sequence[str] = ("left", "bottom")) -> None:
+    """A faint grid behind the data, and faint spines on some sides."""
+    ax.grid(True, which="major", axis=grid, color=GRID, lw=0.7)
     ax.set_axisbelow(True)
-    for side in ("top", "right"):
-        ax.spines[side].set_visible(False)
-    for side in ("left", "bottom"):
-        ax.spines[side].set_color(FAINT)
+    for side, spine in ax.spines.items():
+        spine.set_visible(side in spines)
+        spine.set_color(FAINT)
 
 
 def end_labels(ax: Axes, ends: Mapping[str, float], colour: Mapping[str, str], size: float = 9.0) -> None:

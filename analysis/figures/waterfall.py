@@ -5,7 +5,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from algoprogress.analysis.figures.style import FAINT, GRID, INK, times, words
+from algoprogress.analysis.figures.style import FAINT, INK, finish, times, words
 from algoprogress.analysis.formatting import gain_text
 from algoprogress.analysis.palette import colours
 
@@ -39,12 +39,8 @@ def waterfall_plot(steps: pd.DataFrame, ax: Axes, groups: tuple[str, ...] | None
     ax.xaxis.set_major_locator(LogLocator(numticks=8))
     ax.xaxis.set_major_formatter(FuncFormatter(times))
     ax.xaxis.set_minor_formatter(NullFormatter())
-    ax.grid(True, axis="x", color=GRID, lw=0.7)
-    ax.set_axisbelow(True)
+    finish(ax, "x", ("bottom",))
     ax.tick_params(axis="y", length=0)
-    for side in ("top", "right", "left"):
-        ax.spines[side].set_visible(False)
-    ax.spines["bottom"].set_color(FAINT)
     if len(found) > 1:
         handles = [Patch(color=colour[g], label=g) for g in found]
         ax.legend(handles=handles, frameon=False, loc="lower left", bbox_to_anchor=(0, 1.0), ncols=3, borderaxespad=0.2)
