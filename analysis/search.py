@@ -41,16 +41,16 @@ def best_minimum(law: "Law") -> Found:
     n = len(law.y_)
     if n <= THINNED:
         start_SP = joint_starts(law, law.points_)
-        found, count = minimise_from(law.huber_sum_, start_SP, law.lower_, law.upper_, n, law.huber)
+        found, count = minimise_from(law.huber_sum_.in_blocks, start_SP, law.lower_, law.upper_, n, law.huber)
     else:
         points = _thinned(law)
         start_SP = joint_starts(law, points)
         n_some = sum(p.y.size for p in points)
-        found, count = minimise_from(law.sum_over(points), start_SP, law.lower_, law.upper_, n_some, law.huber)
+        found, count = minimise_from(law.sum_over(points).in_blocks, start_SP, law.lower_, law.upper_, n_some, law.huber)
         first = np.argsort(found.objective_B)[:FOLLOWED]
         first = first[found.objective_B[first] <= HOPELESS * found.objective_B.min()]
         start_SP, count = found.theta_BP[first], count[first]
-        found = minimise(law.huber_sum_, start_SP, law.lower_, law.upper_, n, law.huber, anneal=())
+        found = minimise(law.huber_sum_.in_blocks, start_SP, law.lower_, law.upper_, n, law.huber, anneal=())
     law.start_SP_ = start_SP
     k = int(found.objective_B.argmin())
     best = (found.theta_BP[k], float(found.objective_B[k]), float(found.offset_B[k]), found.at_bound_BP[k])
@@ -118,7 +118,7 @@ def refitted(law: "Law", points: list[Any], weight_Bn: np.ndarray | None, B: int
     Where the two disagree more often than one time in a hundred there is more than one minimum, and every resample gets
     the lower of both.
     """
-    evaluate = law.sum_over(points, weight_Bn)
+    evaluate = law.sum_over(points, weight_Bn).in_blocks
     lower, upper = law.joint_bounds(points)
     n = len(law.y_)
     start = np.tile(law.theta_, (B, 1))
