@@ -118,7 +118,7 @@ class HuberSum:
         else:
             self.weights = [weight_Bn] if len(points) == 1 else [weight_Bn[:, r] for r in rows]
         self.used = [np.flatnonzero((M != 0).any(0)) for M in map_akP]
-        self.padded = _padded(points, self.weights)
+        self.padded = padded(points, self.weights)
         self.layout = Layout.of(map_akP) if self.padded is not None else None
         k, P = map_akP.shape[1:]
         self.is_plain = len(points) == 1 and k == P and bool((map_akP[0] == np.eye(k)).all()) and not offset_ak.any()
@@ -170,7 +170,7 @@ class HuberSum:
         return f.reshape(b, A), g.reshape(b, A, k), h.reshape(b, A, k, k)
 
 
-def _padded(points: Sequence[Any], weights: Sequence[np.ndarray]) -> tuple[Points, np.ndarray, int] | None:
+def padded(points: Sequence[Any], weights: Sequence[np.ndarray]) -> tuple[Points, np.ndarray, int] | None:
     """The points of all arms as rows (sets x arms, n) of one array, with weights of 0 where an arm has fewer points.
 
     None where it saves nothing: one arm, points of a law's own kind, many points an arm, or arms of unlike sizes.

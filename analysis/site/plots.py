@@ -187,9 +187,9 @@ def curves_plot(
 def run_plot(curve: pd.DataFrame, name: str = "curve") -> Plot:
     """One run: training loss, and validation loss where it was evaluated, against compute."""
     part = thinned(curve[curve["compute"] > 0])
+    facts = np.nan_to_num(part[["step", "tokens", "learning_rate", "grad_norm"]].to_numpy(float))
     told = [
-        f"step {int(s):,}, {int(t):,} tokens<br>learning rate {r:.3g}, gradient norm {g:.3g}"
-        for s, t, r, g in part[["step", "tokens", "learning_rate", "grad_norm"]].fillna(0).itertuples(index=False)
+        f"step {s:,.0f}, {t:,.0f} tokens<br>learning rate {r:.3g}, gradient norm {g:.3g}" for s, t, r, g in facts.tolist()
     ]
     (blue, orange) = list(colours(["a", "b"]).values())
     data = [trace("training", part["compute"], part["loss"], "lines", "t", line={"color": blue, "width": 2}, text=told)]

@@ -13,7 +13,6 @@ import pandas as pd
 
 from algoprogress.analysis.formatting import flop_text
 from algoprogress.analysis.report import provenance as study_provenance
-from algoprogress.analysis.runs import usable_runs
 from algoprogress.analysis.site import plots, run_page
 from algoprogress.analysis.site.account_page import views
 from algoprogress.analysis.site.conclusions import Conclusion, conclude, lead, summary
@@ -38,6 +37,7 @@ class Site:
             undefined=StrictUndefined,
             trim_blocks=True,
             lstrip_blocks=True,
+            auto_reload=False,
         )
         self.environment.filters["script"] = _script
         self.environment.globals["made"] = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
@@ -168,10 +168,10 @@ def _study_tables(site: Site, c: Conclusion) -> dict[str, Table]:
 
 
 def _arm(site: Site, c: Conclusion, arm: str, tables: dict[str, Table], curves: Mapping[str, pd.DataFrame]) -> None:
-    own = c.runs[c.runs["arm"] == arm]
+    own = c.runs["run_id"][c.runs["arm"] == arm]
     baseline = str(c.study["baseline"])
     arms = [a for a in c.arms if a in (arm, baseline)]
-    arm_of = {r: arm for r in own["run_id"] if r in curves}
+    arm_of = {r: arm for r in own if r in curves}
     drawn = [plots.curves_plot(dict(curves), arm_of, c.arms, "runs/")] if arm_of else []
     site.page(
         "arm",
@@ -236,8 +236,7 @@ def _plots(c: Conclusion, arms: list[str]) -> list[plots.Plot]:
         return []
     fit = c.tables.fit
     arms = [a for a in arms if a in fit.arms]
-    usable = usable_runs(c.runs[c.runs["arm"].isin(fit.arms)])
-    found = [plots.loss_plot(usable, fit.front, c.laws, arms, "runs/", order=c.arms)]
+    found = [plots.loss_plot(c.points, fit.front, c.laws, arms, "runs/", order=c.arms)]
     gains = _gain_plot(c, arms)
     return [gains, *found] if gains is not None else found
 

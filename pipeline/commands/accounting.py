@@ -13,6 +13,7 @@ from algoprogress.pipeline.output import JsonOption, StoreOption, emit, note, op
 
 if TYPE_CHECKING:
     from algoprogress.analysis.accounting import Account
+    from algoprogress.analysis.interactions import InteractionModel
     from algoprogress.analysis.joint import JointFit
 
 
@@ -31,6 +32,13 @@ def accounting(
     reference: Annotated[
         str | None,
         typer.Option(help="new, old or 'as published': the compute of which algorithm; default: the account's."),
+    ] = None,
+    interaction: Annotated[
+        str | None,
+        typer.Option(
+            help="How gains combine: none, power, or fitted (the model of the study interactions, or of fitted:STUDY); "
+            "default: the account's."
+        ),
     ] = None,
     since: Annotated[
         float | None, typer.Option(help="Year that growth is counted from; default: the account's.")
@@ -63,7 +71,18 @@ def accounting(
             baseline = str(there.study(study)["baseline"])
             return fit_jointly(there.runs(study), baseline, "power", n_resamples=draws, seed=seed)
 
-    found = account(protocol, lru_cache(fit_of))
+    def model_of(study: str) -> InteractionModel:
+        from algoprogress.analysis.interactions import fit_interactions
+
+        there = open_store(store)
+        with notes():
+            model = fit_interactions(there.study(study), there.runs(study))
+        if model is None:
+            raise ValueError(f"{study} is no factorial, or has too few runs for its model: algoprogress submit {study}")
+        return model
+
+    with notes():
+        found = account(protocol, lru_cache(fit_of), model_of, interaction)
     changes: dict[str, Any] = {"since": since, "reference": reference}
     if frontier is not None:
         changes["frontier"] = named_frontier(frontier)
