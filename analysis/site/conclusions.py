@@ -45,6 +45,11 @@ class Conclusion:
         return f"studies/{self.name}/{self.slugs[arm]}.html"
 
     @cached_property
+    def arm_of(self) -> dict[str, str]:
+        """Run -> its arm."""
+        return dict(zip(self.runs["run_id"], self.runs["arm"], strict=True))
+
+    @cached_property
     def slugs(self) -> dict[str, str]:
         """Arm -> name of its file: what is no letter or digit is left out, and a number tells equals apart."""
         found: dict[str, str] = {}

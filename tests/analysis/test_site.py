@@ -155,6 +155,13 @@ class Many:
         ids = list(self._records)
         return {"a": ids[::2], "b": ids[1::2]}
 
+    @property
+    def folder(self) -> "Many":
+        return self
+
+    def read(self, name: str) -> bytes:
+        return b"PAR1"
+
     def studies(self) -> list[str]:
         return ["many"]
 
