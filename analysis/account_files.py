@@ -124,7 +124,7 @@ def _ruled(found: Account, rule: str, model_of: ModelOf | None) -> Account:
     if name == "power":
         return replace(found, interaction="power")
     if model_of is None:
-        raise ValueError("The rule 'fitted' rests on a study: give the store that holds its runs.")
+        raise ValueError("The rule 'fitted' rests on a study: give a store that holds its runs.")
     return with_fitted_interactions(found, model_of(study or "interactions"))
 
 

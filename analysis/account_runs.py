@@ -123,7 +123,5 @@ def with_fitted_interactions(account: Account, model: InteractionModel) -> Accou
 
 def without_interactions(account: Account) -> Account:
     """The account with the rule "none": gains multiply, a fitted one by its main effect."""
-    entries = tuple(
-        replace(e, gain=e.gain.alone()) if isinstance(e.gain, FittedEffect) else e for e in account.entries
-    )
+    entries = tuple(replace(e, gain=e.gain.alone()) if isinstance(e.gain, FittedEffect) else e for e in account.entries)
     return replace(account, entries=entries, interaction="none")

@@ -58,9 +58,7 @@ def gain_bands(fit: JointFit, level: float = 0.95, reference: Reference = "new")
                 drawn = sign * np.log(each / compute[:, None])
                 ends = [interval(g, g, v, level) for g, v in zip(drawn, log_ceg, strict=True)]
                 low, high = (np.where(np.isnan(log_ceg), np.nan, v) for v in np.array(ends).reshape(-1, 2).T)
-        parts.append(
-            pd.DataFrame(dict(zip(columns, (arm, compute, np.exp(log_ceg), low, high), strict=True)))
-        )
+        parts.append(pd.DataFrame(dict(zip(columns, (arm, compute, np.exp(log_ceg), low, high), strict=True))))
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns, dtype=float)
 
 

@@ -61,7 +61,7 @@ class InteractionModel:
             if BETWEEN not in effect:  # a main effect; by the design's resolution its aliases are taken as nothing
                 found.append(np.asarray(signs[0]))
             elif share is None:
-                found.append(np.mean(signs))
+                found.append(np.asarray(np.mean(signs)))
             else:
                 found.append(share[:, k, : len(named)] @ np.array(signs))
         return np.stack(np.broadcast_arrays(*found), -1)

@@ -154,12 +154,11 @@ def _rise(law: Law, share: Share) -> tuple[float, int]:
     """How far a further restriction raises the objective of a law with one E, and how many parameters fewer it has.
 
     At each E of the law's profile all but the restricted arms are at their best already; from there few steps lead to
-    the restricted profile, and from its lowest point to the minimum. A fit from nothing finds the same, 50 times slower.
+    the restricted profile, and from its lowest point to the minimum: the one that a fit from nothing finds, 40 times
+    sooner (12 arms).
     """
     fixed = {p: law.to_working(p, v) for p, v in law.fixed.items()}
-    sharing = Sharing.of(
-        law.arms_, law.parameters, law.shareable, law.rescaled, law.tied, fixed, share, law.name
-    )
+    sharing = Sharing.of(law.arms_, law.parameters, law.shareable, law.rescaled, law.tied, fixed, share, law.name)
     (profile,) = law.profiles_.values()
     working = np.stack([law.sharing_.working(profile.theta_mP, a) for a in range(len(law.arms_))], 1)
     evaluate = HuberSum(law.sums, law.points_, sharing.map_akP, sharing.offset_ak, law.rows_).in_blocks

@@ -157,9 +157,7 @@ class HuberSum:
             w = theta @ self.map[a].T + self.offset[a]
             yield self.sums(points, self.weights[a], w, delta, members)
 
-    def _all(
-        self, theta: np.ndarray, members: np.ndarray, delta: float
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _all(self, theta: np.ndarray, members: np.ndarray, delta: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """`_each` of all arms at once, as members of one batch: (b, A), (b, A, k), (b, A, k, k)."""
         assert self.padded is not None
         points, weight, n_sets = self.padded

@@ -63,7 +63,15 @@ def of_column(law: "Law", column: int, theta: np.ndarray) -> ColumnProfile:
             start[:, c] += change
     hold = np.arange(len(theta)) == column
     found = minimise(
-        law.huber_sum_.in_blocks, start, law.lower_, law.upper_, len(law.y_), law.huber, hold_P=hold, at_rest=NEAR, most=STEPS
+        law.huber_sum_.in_blocks,
+        start,
+        law.lower_,
+        law.upper_,
+        len(law.y_),
+        law.huber,
+        hold_P=hold,
+        at_rest=NEAR,
+        most=STEPS,
     )
     return ColumnProfile(column, values, found.objective_B, found.theta_BP)
 

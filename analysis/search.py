@@ -46,7 +46,9 @@ def best_minimum(law: "Law") -> Found:
         points = _thinned(law)
         start_SP = joint_starts(law, points)
         n_some = sum(p.y.size for p in points)
-        found, count = minimise_from(law.sum_over(points).in_blocks, start_SP, law.lower_, law.upper_, n_some, law.huber)
+        found, count = minimise_from(
+            law.sum_over(points).in_blocks, start_SP, law.lower_, law.upper_, n_some, law.huber
+        )
         first = np.argsort(found.objective_B)[:FOLLOWED]
         first = first[found.objective_B[first] <= HOPELESS * found.objective_B.min()]
         start_SP, count = found.theta_BP[first], count[first]
@@ -100,7 +102,7 @@ def _merged(law: "Law", points: list[Any]) -> tuple[tuple[np.ndarray, ...], np.n
 
 
 def _each_alone(law: "Law", points: list[Any], start_Sak: np.ndarray) -> np.ndarray:
-    """Working parameters (A, k) of the best fit to each arm alone: all arms as members of one batch where they are alike.
+    """Working parameters (A, k) of the best fit to each arm alone: all as members of one batch where they are alike.
 
     Every start is followed to the end, where `_one_arm` follows those that differ.
     """

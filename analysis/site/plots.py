@@ -189,7 +189,8 @@ def run_plot(curve: pd.DataFrame, name: str = "curve") -> Plot:
     part = thinned(curve[curve["compute"] > 0])
     facts = np.nan_to_num(part[["step", "tokens", "learning_rate", "grad_norm"]].to_numpy(float))
     told = [
-        f"step {s:,.0f}, {t:,.0f} tokens<br>learning rate {r:.3g}, gradient norm {g:.3g}" for s, t, r, g in facts.tolist()
+        f"step {s:,.0f}, {t:,.0f} tokens<br>learning rate {r:.3g}, gradient norm {g:.3g}"
+        for s, t, r, g in facts.tolist()
     ]
     (blue, orange) = list(colours(["a", "b"]).values())
     data = [trace("training", part["compute"], part["loss"], "lines", "t", line={"color": blue, "width": 2}, text=told)]

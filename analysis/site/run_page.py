@@ -57,7 +57,9 @@ def counterparts(study: Mapping[str, Any], runs: pd.DataFrame) -> dict[str, str]
         study: as stored.
         runs: those of the study; a run of a baseline is compared with none.
     """
-    at = runs["compute_budget"].astype(float).fillna(runs["compute"].astype(float)) if "compute_budget" in runs else None
+    at = (
+        runs["compute_budget"].astype(float).fillna(runs["compute"].astype(float)) if "compute_budget" in runs else None
+    )
     log_c = np.log((runs["compute"] if at is None else at).to_numpy(float))
     stage = runs["stage"].fillna("").to_numpy() if "stage" in runs else np.full(len(runs), "")
     seed, loss = runs["seed"].to_numpy(float), runs["loss"].to_numpy(float)

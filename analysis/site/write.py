@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from algoprogress.analysis.formatting import flop_text
+from algoprogress.analysis.interactions import InteractionModel, fit_interactions
 from algoprogress.analysis.report import provenance as study_provenance
 from algoprogress.analysis.site import plots, run_page
 from algoprogress.analysis.site.account_page import views
@@ -109,7 +110,15 @@ def write_site(
         _study(site, conclusion, curves)
     _runs(site, store, runs, records, curves, found)
     fits = {c.name: c.tables.fit for c in found if c.tables is not None}
-    shown = views(accounts, fits.__getitem__, level, seed, site.download)
+    by_name = {c.name: c for c in found if c.tables is not None}
+
+    def model_of(study: str) -> InteractionModel:
+        model = fit_interactions(by_name[study].study, by_name[study].runs)
+        if model is None:
+            raise KeyError(study)
+        return model
+
+    shown = views(accounts, fits.__getitem__, level, seed, site.download, model_of)
     drawn = [p for v in shown for p in v.plots]
     site.page("account", "account.html", title="The account", views=shown, plots={p.name: p for p in drawn})
     front = _front(site, found, runs, level, damaged)

@@ -12,6 +12,8 @@ from algoprogress.pipeline.commands.inputs import formats, notes, writing
 from algoprogress.pipeline.output import JsonOption, StoreOption, emit, note, open_store, records
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from algoprogress.analysis.accounting import Account
     from algoprogress.analysis.interactions import InteractionModel
     from algoprogress.analysis.joint import JointFit
@@ -119,16 +121,21 @@ def accounting(
     if found.description:
         print(f"{found.description}\n")
     shown = table[["innovation", "year", "gain", "gain_low", "gain_high", "log_share", "reference", "note"]]
-    emit(shown.reset_index(), False)
+    emit(_dated(shown.reset_index()), False)
     print(f"\n{_sentence(total)}" if ahead is None else f"\n{forecast_text(ahead)}")
     months = gain_text(*HO2024_MONTHS)
     print(f"For comparison, by published models of 2012 to 2023 (Ho et al. 2024): doubling in {months} months.")
     if against is not None:
         print("\nagainst a base algorithm")
-        emit(against, False)
+        emit(_dated(against), False)
     if growth is not None:
         print("\nat a compute that stays")
         emit(growth, False)
+
+
+def _dated(table: pd.DataFrame) -> pd.DataFrame:
+    """With years as years, not as numbers of a thousand and more."""
+    return table.assign(year=[f"{y:g}" for y in table["year"]])
 
 
 def _draw(found: Account, folder: Path, format: str, year: float, draws: int, level: float, seed: int) -> None:

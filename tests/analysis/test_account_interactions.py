@@ -1,4 +1,4 @@
-"""The rule "fitted": an account of innovations that interact, in worlds whose main effects and interactions are known."""
+"""The rule "fitted": accounts of innovations that interact, in worlds whose effects and interactions are known."""
 
 import itertools
 
@@ -152,7 +152,7 @@ def test_an_entry_that_the_model_does_not_know_multiplies_and_is_named():
 
 
 def test_an_account_of_which_the_model_knows_nothing_is_refused():
-    with pytest.raises(ValueError, match="No entry of known that interacts is a factor .* true: a, b, c"):
+    with pytest.raises(ValueError, match=r"No entry of known that interacts is a factor .* true: a, b, c"):
         with_fitted_interactions(listed("moe"), world(FULL, 0.0))
 
 
@@ -181,7 +181,11 @@ interacts = true
 
     @pytest.mark.parametrize(
         ("rule", "said"),
-        [("fited", "is one of none, power, fitted, not 'fited'"), ("none:x", "leave out 'x'"), (None, "give the store")],
+        [
+            ("fited", "is one of none, power, fitted, not 'fited'"),
+            ("none:x", "leave out 'x'"),
+            (None, "give the store"),
+        ],
     )
     def test_a_wrong_rule_is_refused(self, tmp_path, rule, said):
         (tmp_path / "mine.toml").write_text(self.text)
