@@ -40,7 +40,7 @@ def gain_bands(fit: JointFit, level: float = 0.95, reference: Reference = "new")
     columns, of = ["arm", "compute", "ceg", "ceg_low", "ceg_high"], fit.first
     if of.law is None or fit.baseline not in of.arms:
         return pd.DataFrame(columns=columns, dtype=float)
-    between = np.geomspace(fit.rungs[0], fit.rungs[-1], N_GRID)[1:-1] if len(fit.rungs) > 1 else []
+    between = np.geomspace(fit.rungs[0], fit.rungs[-1], N_GRID)[1:-1] if len(fit.rungs) > 1 else np.empty(0)
     grid = np.unique([*fit.rungs, *between])  # with the rungs, where an arm's measured range begins and ends
     measured = fit.front.groupby("arm")["rung"].agg(["min", "max"])
     parts = []
