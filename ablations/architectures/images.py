@@ -101,9 +101,8 @@ class Convolution(NamedTuple):
 
     def build(self, bias: bool) -> nn.Conv2d:
         layer = nn.Conv2d(self.c_in, self.c_out, self.kernel, self.stride, self.padding, bias=bias)
-        nn.init.normal_(
-            layer.weight, std=math.sqrt(2 / (self.c_out * self.taps**2))
-        )  # He et al. 2015: see `initialise`
+        std = math.sqrt(2 / (self.c_out * self.taps**2))  # see `initialise`
+        nn.init.normal_(layer.weight, std=std)
         return layer
 
 
@@ -121,9 +120,9 @@ def initialise(model: nn.Module, head: nn.Linear) -> None:
     """Draw the weights of a model of ReLUs: N(0, 2 / n), biases zero (He et al. 2015).
 
     n is, of a linear layer, its inputs; of a convolution, the products that an input has a part in. These are c_out k^2
-    inside the map and fewer at its edge, which is most of a small map: taken as c_out k^2 there, a deep plain network of
-    small images begins with next to nothing as its output. The output layer is drawn as torch does, with a variance of
-    1 / 3 n.
+    inside the map and fewer at its edge, which is most of a small map: taken as c_out k^2 there, a deep plain network
+    of small images begins with next to nothing as its output. The output layer is drawn as torch does, with a variance
+    of 1 / 3 n.
     """
     for module in model.modules():
         if module is head:
