@@ -1,7 +1,8 @@
 """What is trained next: the runs that a study adds to its grid once losses are known.
 
 A sweep follows each best rate beyond the edge of its grid and repeats the best configurations. A tuning stage follows
-them too, fits the law of the best rate, and then sets the main runs of the arm going at the rates that it gives.
+them too, fits the law of the best rate, widens the sweep where the law leads out of it, and then sets the main runs of
+the arm going at the rates that the law gives.
 """
 
 from __future__ import annotations
@@ -96,29 +97,54 @@ def _tuned(study: Study, tuning: Tuning, losses: Mapping[str, float]) -> Study:
     """The arms with their extended sweeps and, where these are done, their main runs."""
     arms, waiting, tuned = {}, {}, {}
     for arm, entries in study.arms.items():
-        sizes = [_extended(size, tuning, losses) for size in _sizes(entries)]
-        swept = [entry for size in sizes for entry in size]
-        found = _law(sizes, losses)
         main = study.main.get(arm, ())
+        swept, found = _swept(_sizes(entries), main, tuning, losses)
         if found is not None:
             tuned[arm] = found
-        if found is None or found.at_edge:
-            arms[arm] = tuple(swept)
+        if found is None or found.at_edge or found.beyond:
+            arms[arm] = swept
             if main:
                 waiting[arm] = main
             continue
-        rates = {entry.spec.n_params: rate_for(found, entry.spec.n_params) for entry in main}
-        placed = [_at(entry, rates[entry.spec.n_params]) for entry in main]
-        chosen = {
-            (e.compute_budget, e.spec.n_params): Chosen(
-                compute_budget=e.compute_budget, n_params=e.spec.n_params, learning_rate=e.spec.learning_rate
-            )
-            for e in placed
-        }
-        tuned[arm] = found.model_copy(update={"chosen": tuple(chosen.values())})
+        placed = [_at(entry, rate_for(found, entry.spec.n_params)) for entry in main]
         own = [entry.spec for entry in placed]  # a main run that is also of the sweep counts as a main run
         arms[arm] = (*(entry for entry in swept if entry.spec not in own), *placed)
     return study.model_copy(update={"arms": arms, "main": waiting, "tuned": tuned})
+
+
+def _swept(
+    begun: list[list[Entry]], main: tuple[Entry, ...], tuning: Tuning, losses: Mapping[str, float]
+) -> tuple[tuple[Entry, ...], TunedArm | None]:
+    """The sweeps of an arm, wide enough for its main runs as far as losses tell, and the law; None while some lack."""
+    sizes, most = begun, [len(size) + tuning.extensions for size in begun]
+    while True:
+        sizes = [_extended(size, n, tuning, losses) for size, n in zip(sizes, most, strict=True)]
+        found = _law(sizes, losses)
+        if found is not None and not found.at_edge:
+            found = found.model_copy(update={"chosen": _chosen(found, main)})
+            further = _further(found, sizes, most, tuning)
+            if further != sizes:
+                sizes = further
+                continue
+        return tuple(entry for size in sizes for entry in size), found
+
+
+def _chosen(found: TunedArm, main: tuple[Entry, ...]) -> tuple[Chosen, ...]:
+    """One rate for each size of the main runs."""
+    sizes = dict.fromkeys((entry.compute_budget, entry.spec.n_params) for entry in main)
+    return tuple(Chosen(compute_budget=c, n_params=n, learning_rate=rate_for(found, n)) for c, n in sizes)
+
+
+def _further(found: TunedArm, sizes: list[list[Entry]], most: list[int], tuning: Tuning) -> list[list[Entry]]:
+    """The sweeps with one more rate for each size that does not reach beyond the rates chosen near it."""
+    grown = list(sizes)
+    for chosen in found.beyond:
+        k = found.nearest(chosen.n_params, chosen.compute_budget)
+        low, high = found.sweep[k].rates[0], found.sweep[k].rates[-1]
+        rate = low / tuning.factor if chosen.learning_rate <= low else high * tuning.factor
+        if len(sizes[k]) < most[k] and grown[k] is sizes[k]:
+            grown[k] = [*sizes[k], _at(sizes[k][0], rate)]
+    return grown
 
 
 def _at(entry: Entry, rate: float) -> Entry:
@@ -138,10 +164,10 @@ def _sizes(entries: tuple[Entry, ...]) -> list[list[Entry]]:
     return found
 
 
-def _extended(size: list[Entry], tuning: Tuning, losses: Mapping[str, float]) -> list[Entry]:
+def _extended(size: list[Entry], most: int, tuning: Tuning, losses: Mapping[str, float]) -> list[Entry]:
     """The sweep of one size, one step further beyond an edge for each best rate that was found there."""
     grid = list(size)
-    for _ in range(tuning.extensions):
+    while len(grid) < most:
         known = [losses.get(entry.spec.run_id) for entry in grid]
         if None in known or len(grid) < 2:
             break

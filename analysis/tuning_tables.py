@@ -1,5 +1,6 @@
 """What stands behind the learning rates of a study with a tuning stage: each sweep, and the care that each arm got."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,8 +17,10 @@ CARE = [
     "rates_per_size",
     "width",
     "at_edge",
+    "main_at_edge",
     "main_rates",
 ]
+NEVER = (0.0, math.inf)  # an edge of a single rate, which was not swept
 
 
 def tuning_table(study: Mapping[str, Any]) -> pd.DataFrame:
@@ -47,11 +50,13 @@ def tuning_table(study: Mapping[str, Any]) -> pd.DataFrame:
 
 
 def care_table(study: Mapping[str, Any], runs: pd.DataFrame) -> pd.DataFrame:
-    """[arm, sweep_runs, sweep_compute, share, sizes, rates_per_size, width, at_edge, main_rates], a row an arm.
+    """[arm, sweep_runs, sweep_compute, share, sizes, rates_per_size, width, at_edge, main_at_edge, main_rates], one
+    row an arm.
 
     share is that of the arm's whole compute; width is the highest rate over the lowest, at the size where they are
-    nearest; at_edge counts the sizes whose best rate is the lowest or highest tried. A run that is both of the sweep
-    and a main run counts as a main run.
+    nearest; at_edge counts the sizes whose best rate is the lowest or highest tried, main_at_edge the sizes of main runs
+    whose rate does not lie inside what was swept at the nearest size. A run that is both of the sweep and a main run
+    counts as a main run.
     """
     rows = []
     for arm, found in study.get("tuning", {}).items():
@@ -68,7 +73,25 @@ def care_table(study: Mapping[str, Any], runs: pd.DataFrame) -> pd.DataFrame:
                 "rates_per_size": float(np.mean([len(size["rates"]) for size in found["sweep"]])),
                 "width": min(max(size["rates"]) / min(size["rates"]) for size in found["sweep"]),
                 "at_edge": sum(size["at_edge"] for size in found["sweep"]),
+                "main_at_edge": len(beyond(found)),
                 "main_rates": f"{min(chosen):g} to {max(chosen):g}" if chosen else "none yet",
             }
         )
     return pd.DataFrame(rows, columns=CARE)
+
+
+def beyond(found: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The rates of main runs, as stored, that do not lie inside the sweep of the size nearest in log."""
+    outside = []
+    for chosen in found["chosen"]:
+        near = min(found["sweep"], key=lambda size: _off(size, chosen))
+        low, high = (min(near["rates"]), max(near["rates"])) if len(near["rates"]) > 1 else NEVER
+        if not low < chosen["learning_rate"] < high:
+            outside.append(chosen)
+    return outside
+
+
+def _off(size: Mapping[str, Any], chosen: Mapping[str, Any]) -> tuple[float, float]:
+    """How far a size swept is in log, and its budget if sizes are equal."""
+    budgets = (size["compute_budget"] or 1.0, chosen["compute_budget"] or 1.0)
+    return abs(math.log(size["n_params"] / chosen["n_params"])), abs(math.log(budgets[0] / budgets[1]))

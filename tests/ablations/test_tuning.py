@@ -12,7 +12,7 @@ from algoprogress.ablations.architectures.lstm import LSTM
 from algoprogress.ablations.refine import most_added, refine
 from algoprogress.ablations.spec import Data, RunSpec
 from algoprogress.ablations.study import Entry, Study, Sweep
-from algoprogress.ablations.tuning import Tuning, parabola, rate_for, tuned_arm
+from algoprogress.ablations.tuning import Tuning, between_sizes, parabola, rate_for, tuned_arm
 
 DATA = Data(corpus_sha256="ab" * 32)
 WIDTHS, LARGE = (16, 32), (32, 128)
@@ -192,3 +192,80 @@ def test_a_best_rate_beside_a_diverged_run_is_known_to_one_step_and_weighs_as_li
     arm = tuned_arm([(1e9, 1000, {0.1: 3.0, 0.2: 2.0, 0.4: math.inf})])
     (size,) = arm.sweep
     assert (size.low, size.vertex, size.high) == pytest.approx((0.1, 0.2, 0.4))
+
+
+def test_the_scatter_of_sizes_beyond_their_errors_is_recovered_on_average():
+    rng, x, stderr = np.random.default_rng(0), np.linspace(7, 12, 8), np.full(8, 0.05)
+    found = [
+        between_sizes(x, 1 - 0.3 * x + 0.05 * rng.standard_normal(8) + 0.2 * rng.standard_normal(8), stderr)
+        for _ in range(2000)
+    ]
+    assert np.mean(found) == pytest.approx(0.2**2, rel=0.05)
+
+
+def test_of_equal_errors_the_scatter_is_the_residual_variance_less_theirs():
+    x, y = np.array([6.0, 7.5, 9.0, 11.0]), np.array([0.1, 0.9, -0.4, 0.3])
+    residual = ((y - np.polyval(np.polyfit(x, y, 1), x)) ** 2).sum() / 2
+    assert between_sizes(x, y, np.full(4, 0.1)) == pytest.approx(residual - 0.01)
+
+
+def test_two_sizes_and_sizes_that_fit_a_line_have_no_scatter():
+    x = np.array([7.0, 9.0, 11.0])
+    assert between_sizes(x[:2], np.array([0.0, 5.0]), np.array([0.1, 0.1])) == 0
+    assert between_sizes(x, 1 - 0.3 * x + np.array([0.05, -0.05, 0.05]), np.full(3, 0.1)) == 0
+    assert between_sizes(np.full(3, 7.0), np.array([0.0, 1.0, 2.0]), np.full(3, 0.1)) == 0
+
+
+def test_one_precise_size_does_not_lead_the_law_away_from_the_others_when_sizes_scatter():
+    # the sweeps of a Transformer at three sizes: the two large ones are sharp, and the law must not miss the small one
+    arm = tuned_arm([
+        (1e10, 3280, {0.005: 2.6628, 0.01: 2.6204, 0.02: 2.6070, 0.04: 2.6257}),
+        (1e11, 12_704, {0.005: 2.4286, 0.01: 2.3024, 0.02: 2.5446}),
+        (3e11, 28_272, {0.005: 2.1815, 0.01: 2.1134, 0.02: 2.5286}),
+    ])  # fmt: skip
+    small, *_ = arm.sweep
+    assert small.low < rate_for(arm, 3280) < small.high
+    for size in arm.sweep:
+        assert rate_for(arm, size.n_params) == pytest.approx(size.vertex, rel=0.15)
+
+
+def bent(spec: RunSpec) -> float:
+    """The best rate triples from the smaller size swept to the larger, which leads far beyond the sweep."""
+    best = 0.02 if spec.architecture.width == WIDTHS[0] else 0.06
+    return 2 + 0.1 * math.log(spec.learning_rate / best) ** 2
+
+
+def test_a_sweep_is_widened_until_the_rates_of_main_runs_are_inside_it_too():
+    start = study(rates=(0.005, 0.01, 0.02, 0.04, 0.08))
+    done = finish(start, bent)
+    assert not done.main
+    for found in done.tuned.values():
+        assert not found.beyond
+        assert not found.at_edge
+        assert max(c.learning_rate for c in found.chosen) > 5 * found.sweep[-1].vertex
+        for c in found.chosen:
+            near = found.sweep[found.nearest(c.n_params)]
+            assert near.rates[0] < c.learning_rate < near.rates[-1]
+
+
+def test_a_law_that_leads_out_of_the_sweep_even_then_leaves_the_arm_without_main_runs_and_says_which_rate():
+    done = finish(study(rates=(0.005, 0.01, 0.02, 0.04, 0.08), tuning=Tuning(extensions=2)), bent)
+    for found in done.tuned.values():
+        assert not found.at_edge
+        assert {c.n_params for c in found.beyond} == {entry(1, LARGE[1]).spec.n_params}
+        assert f"{found.beyond[0].learning_rate:g} at {found.beyond[0].n_params:,} parameters" in found.doubt()
+    assert set(done.main) == {"old", "new"}
+
+
+def test_the_order_in_which_runs_end_changes_nothing_where_the_law_widens_a_sweep():
+    start = study(rates=(0.005, 0.01, 0.02, 0.04, 0.08))
+    at_once = finish(start, bent)
+    for seed in range(3):
+        assert finish(start, bent, random.Random(seed)) == at_once
+    assert len(list(at_once.entries())) - len(list(start.entries())) <= most_added(start)
+
+
+def test_a_size_of_a_single_rate_is_no_sweep_that_could_be_too_narrow():
+    done = finish(study(rates=(0.02,)), lossy(0, 0.02))
+    assert not done.main
+    assert all(not found.beyond and not found.doubt() for found in done.tuned.values())
