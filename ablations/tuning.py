@@ -1,8 +1,8 @@
 """The best learning rate of a size from a sweep, and how it moves with size: vertices of parabolas, and a power law.
 
 At each size loss is taken to be a parabola in log rate near its minimum. Through the vertices of the sizes that were
-swept goes ln rate = ln G + b ln n_params, which gives the rate of the larger sizes. A vertex weighs by its own error and
-by how far the sizes scatter about the line beyond their errors.
+swept goes ln rate = ln G + b ln n_params, which gives the rate of the larger sizes. A vertex weighs by its own error
+and by how far the sizes scatter about the line beyond their errors.
 """
 
 from __future__ import annotations

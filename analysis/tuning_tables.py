@@ -54,9 +54,9 @@ def care_table(study: Mapping[str, Any], runs: pd.DataFrame) -> pd.DataFrame:
     row an arm.
 
     share is that of the arm's whole compute; width is the highest rate over the lowest, at the size where they are
-    nearest; at_edge counts the sizes whose best rate is the lowest or highest tried, main_at_edge the sizes of main runs
-    whose rate does not lie inside what was swept at the nearest size. A run that is both of the sweep and a main run
-    counts as a main run.
+    nearest; at_edge counts the sizes whose best rate is the lowest or highest tried, main_at_edge the sizes of main
+    runs whose rate does not lie inside what was swept at the nearest size. A run that is both of the sweep and a main
+    run counts as a main run.
     """
     rows = []
     for arm, found in study.get("tuning", {}).items():
