@@ -106,6 +106,8 @@ INNOVATIONS: dict[str, Innovation] = {
             asked_in="kaplan_vs_chinchilla"),
         row("grouped_query", 2023, "architecture.kv_heads", 0, 1, "Shazeer 2019; Ainslie et al. 2023",
             note="one head of keys and values: the extreme, and at two heads the only case"),
+        row("batch_warmup", 2018, "batch_stages", 1, 2, "Smith et al. 2018; McCandlish et al. 2018; Brown et al. 2020",
+            note="half a batch for the first quarter of the tokens"),
         row("wsd", 2024, "schedule.name", "cosine", "wsd", "Hu et al. 2024"),
         row("muon", 2024, "optimizer", "adamw", "muon", "Jordan et al. 2024"),
     ), key=lambda innovation: innovation.year)

@@ -146,7 +146,7 @@ def _train(
     while members:
         if stack is None:
             stack = Stack([m.model for m in members], [m.spec.clip for m in members], first.dtype)
-        rates = [m.spec.learning_rate * m.spec.schedule.factor(step, m.spec.steps) for m in members]
+        rates = [m.spec.learning_rate_at(step) for m in members]
         batch = batches[step]
         with policy.active():  # never while the caller has a run, and does with it what it likes
             losses_K, norms_K, state = stack.gradients(batch[..., :-1], batch[..., 1:], state)
