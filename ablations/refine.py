@@ -13,7 +13,7 @@ from typing import Any
 
 from algoprogress.ablations.spec import RunSpec
 from algoprogress.ablations.study import Entry, Study, Sweep
-from algoprogress.ablations.tuning import Chosen, TunedArm, Tuning, rate_for, tuned_arm
+from algoprogress.ablations.tuning import Chosen, Rejected, TunedArm, Tuning, rate_for, tuned_arm
 
 
 def refine(study: Study, losses: Mapping[str, float]) -> Study:
@@ -106,7 +106,7 @@ def _tuned(study: Study, tuning: Tuning, losses: Mapping[str, float]) -> Study:
             if main:
                 waiting[arm] = main
             continue
-        placed = [_at(entry, rate_for(found, entry.spec.n_params)) for entry in main]
+        placed = [_at(_by(entry, found.momentum), rate_for(found, entry.spec.n_params)) for entry in main]
         own = [entry.spec for entry in placed]  # a main run that is also of the sweep counts as a main run
         arms[arm] = (*(entry for entry in swept if entry.spec not in own), *placed)
     return study.model_copy(update={"arms": arms, "main": waiting, "tuned": tuned})
@@ -116,6 +116,31 @@ def _swept(
     begun: list[list[Entry]], main: tuple[Entry, ...], tuning: Tuning, losses: Mapping[str, float]
 ) -> tuple[tuple[Entry, ...], TunedArm | None]:
     """The sweeps of an arm, wide enough for its main runs as far as losses tell, and the law; None while some lack."""
+    momenta: dict[float | None, list[list[Entry]]] = {}
+    for size in begun:
+        momenta.setdefault(_momentum(size[0].spec), []).append(size)
+    if len(momenta) == 1:
+        return _widened(begun, main, tuning, losses)
+    tried = {momentum: _widened(sizes, (), tuning, losses) for momentum, sizes in momenta.items()}
+    laws = {momentum: law for momentum, (_, law) in tried.items() if law is not None}
+    found = None
+    if len(laws) == len(momenta):
+        best = min(laws, key=lambda momentum: laws[momentum].loss)
+        tried[best] = _widened(momenta[best], main, tuning, losses)
+        if (law := tried[best][1]) is not None:
+            rejected = tuple(Rejected(momentum=m or 0.0, sweep=laws[m].sweep) for m in laws if m != best)
+            found = law.model_copy(update={"momentum": best, "rejected": rejected})
+    return tuple(entry for entries, _ in tried.values() for entry in entries), found
+
+
+def _momentum(spec: RunSpec) -> float | None:
+    return getattr(spec.optimizer, "momentum", None)
+
+
+def _widened(
+    begun: list[list[Entry]], main: tuple[Entry, ...], tuning: Tuning, losses: Mapping[str, float]
+) -> tuple[tuple[Entry, ...], TunedArm | None]:
+    """As `_swept`, of one momentum."""
     sizes, most = begun, [len(size) + tuning.extensions for size in begun]
     while True:
         sizes = [_extended(size, n, tuning, losses) for size, n in zip(sizes, most, strict=True)]
@@ -149,6 +174,14 @@ def _further(found: TunedArm, sizes: list[list[Entry]], most: list[int], tuning:
 
 def _at(entry: Entry, rate: float) -> Entry:
     return entry.model_copy(update={"spec": entry.spec.model_copy(update={"learning_rate": rate})})
+
+
+def _by(entry: Entry, momentum: float | None) -> Entry:
+    """The entry with the momentum that was found to be the best, if several were swept."""
+    if momentum is None:
+        return entry
+    optimizer = entry.spec.optimizer.model_copy(update={"momentum": momentum})
+    return entry.model_copy(update={"spec": entry.spec.model_copy(update={"optimizer": optimizer})})
 
 
 def _sizes(entries: tuple[Entry, ...]) -> list[list[Entry]]:

@@ -124,11 +124,7 @@ class Study(Config):
             "differences": self.differences(),
             **({"against": self.against} if self.against else {}),
             **({"innovations": self.innovations} if self.innovations else {}),
-            **(
-                {"tuning": {arm: found.model_dump(mode="json") for arm, found in self.tuned.items()}}
-                if self.tuned
-                else {}
-            ),
+            **({"tuning": {arm: found.stored() for arm, found in self.tuned.items()}} if self.tuned else {}),
         }
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from pydantic import Field
@@ -27,6 +28,9 @@ class Tuning(Config):
     Where the best rate is the lowest or highest tried at a size, the sweep goes one `factor` further, up to
     `extensions` times. So it does where the law gives a main run a rate that is not inside what was swept at the
     nearest size. An arm whose rates are not inside even then has no main runs.
+
+    Where an arm is swept at several momenta, each has a sweep and a law of its own, and the main runs have the momentum
+    whose lowest losses are the lower ones on average over the sizes.
     """
 
     factor: float = Field(2.0, gt=1)
@@ -54,6 +58,13 @@ class Chosen(Config):
     learning_rate: float
 
 
+class Rejected(Config):
+    """A momentum that was swept as widely as the best one, and was not as good."""
+
+    momentum: float
+    sweep: tuple[Optimum, ...]
+
+
 class TunedArm(Config):
     """The sweep of an arm, the power law through it, and what came of it."""
 
@@ -62,6 +73,17 @@ class TunedArm(Config):
     exponent: float = Field(description="b in rate = G n_params^b; 0 where one size was swept")
     smallest: Whole = Field(description="n_params of the smallest size swept; smaller models have its rate")
     chosen: tuple[Chosen, ...] = Field((), description="none while a best rate is at an edge of its sweep")
+    momentum: float | None = Field(None, description="the best, where several were swept; of the sweep and main runs")
+    rejected: tuple[Rejected, ...] = ()
+
+    def stored(self) -> dict[str, Any]:
+        """As the store keeps it; of momenta only where they were swept."""
+        return self.model_dump(mode="json", exclude=None if self.rejected else {"momentum", "rejected"})
+
+    @property
+    def loss(self) -> float:
+        """Lowest loss of each size, their mean; nats/token."""
+        return sum(min(loss for loss in o.losses if loss is not None) for o in self.sweep) / len(self.sweep)
 
     @property
     def at_edge(self) -> bool:

@@ -7,7 +7,20 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-TUNING = ["arm", "compute_budget", "n_params", "n_rates", "from", "to", "best", "low", "high", "at_edge", "exponent"]
+TUNING = [
+    "arm",
+    "momentum",
+    "compute_budget",
+    "n_params",
+    "n_rates",
+    "from",
+    "to",
+    "best",
+    "low",
+    "high",
+    "at_edge",
+    "exponent",
+]
 CARE = [
     "arm",
     "sweep_runs",
@@ -18,6 +31,7 @@ CARE = [
     "width",
     "at_edge",
     "main_at_edge",
+    "momenta",
     "main_rates",
 ]
 NEVER = (0.0, math.inf)  # an edge of a single rate, which was not swept
@@ -27,11 +41,13 @@ def tuning_table(study: Mapping[str, Any]) -> pd.DataFrame:
     """[arm, compute_budget, n_params, n_rates, from, to, best, low, high, at_edge, exponent]: one row per size swept.
 
     best is the vertex of the parabola in log rate, low and high its 95 % interval; exponent is that of the power law in
-    n_params through the arm's vertices. All are as `submit` used them.
+    n_params through the arm's vertices. Where several momenta were swept there is a column of them, and an exponent for
+    the best alone. All are as `submit` used them.
     """
     rows = [
         {
             "arm": arm,
+            "momentum": momentum,
             "compute_budget": size["compute_budget"],
             "n_params": size["n_params"],
             "n_rates": len(size["rates"]),
@@ -41,22 +57,24 @@ def tuning_table(study: Mapping[str, Any]) -> pd.DataFrame:
             "low": size["low"],
             "high": size["high"],
             "at_edge": size["at_edge"],
-            "exponent": found["exponent"],
+            "exponent": found["exponent"] if momentum == found.get("momentum") else np.nan,
         }
         for arm, found in study.get("tuning", {}).items()
-        for size in found["sweep"]
+        for momentum, sweep in of_momenta(found)
+        for size in sweep
     ]
-    return pd.DataFrame(rows, columns=TUNING)
+    table = pd.DataFrame(rows, columns=TUNING)
+    return table if table["momentum"].notna().any() else table.drop(columns="momentum")
 
 
 def care_table(study: Mapping[str, Any], runs: pd.DataFrame) -> pd.DataFrame:
-    """[arm, sweep_runs, sweep_compute, share, sizes, rates_per_size, width, at_edge, main_at_edge, main_rates], one
-    row an arm.
+    """[arm, sweep_runs, sweep_compute, share, sizes, rates_per_size, width, at_edge, main_at_edge, momenta, main_rates],
+    one row an arm.
 
     share is that of the arm's whole compute; width is the highest rate over the lowest, at the size where they are
     nearest; at_edge counts the sizes whose best rate is the lowest or highest tried, main_at_edge the sizes of main
     runs whose rate does not lie inside what was swept at the nearest size. A run that is both of the sweep and a main
-    run counts as a main run.
+    run counts as a main run. Where several momenta were swept, runs and compute are of all, and the rest of the best.
     """
     rows = []
     for arm, found in study.get("tuning", {}).items():
@@ -74,10 +92,17 @@ def care_table(study: Mapping[str, Any], runs: pd.DataFrame) -> pd.DataFrame:
                 "width": min(max(size["rates"]) / min(size["rates"]) for size in found["sweep"]),
                 "at_edge": sum(size["at_edge"] for size in found["sweep"]),
                 "main_at_edge": len(beyond(found)),
+                "momenta": len(found.get("rejected", ())) + 1,
                 "main_rates": f"{min(chosen):g} to {max(chosen):g}" if chosen else "none yet",
             }
         )
     return pd.DataFrame(rows, columns=CARE)
+
+
+def of_momenta(found: Mapping[str, Any]) -> list[tuple[float | None, list[dict[str, Any]]]]:
+    """(momentum, its sweep), the best first; None where it was not swept."""
+    rejected = [(other["momentum"], other["sweep"]) for other in found.get("rejected", ())]
+    return [(found.get("momentum"), found["sweep"]), *rejected]
 
 
 def beyond(found: Mapping[str, Any]) -> list[dict[str, Any]]:

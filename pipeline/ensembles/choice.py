@@ -52,7 +52,8 @@ def shape(spec: RunSpec) -> str | None:
     """What runs that train together have in common, as text; None for a run that can only be trained alone.
 
     Dropout draws its masks from the generator of one run. Batches that grow are no stack of one shape. A
-    reparameterization has weights and steps of its own. An optimizer that is not continuous makes another run of the last bits in which a batched product differs.
+    reparameterization has weights and steps of its own. An optimizer that is not continuous makes
+    another run of the last bits in which a batched product differs.
     """
     dropout = getattr(spec.architecture, "dropout", 0.0) > 0  # type: ignore[arg-type]
     routed = getattr(spec.architecture, "experts", 1) > 1  # tokens of each expert are gathered, by numbers known late
