@@ -68,8 +68,8 @@ def tuning_table(study: Mapping[str, Any]) -> pd.DataFrame:
 
 
 def care_table(study: Mapping[str, Any], runs: pd.DataFrame) -> pd.DataFrame:
-    """[arm, sweep_runs, sweep_compute, share, sizes, rates_per_size, width, at_edge, main_at_edge, momenta, main_rates],
-    one row an arm.
+    """One row an arm: [arm, sweep_runs, sweep_compute, share, sizes, rates_per_size, width, at_edge, main_at_edge,
+    momenta, main_rates].
 
     share is that of the arm's whole compute; width is the highest rate over the lowest, at the size where they are
     nearest; at_edge counts the sizes whose best rate is the lowest or highest tried, main_at_edge the sizes of main
