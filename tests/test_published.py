@@ -34,10 +34,13 @@ def test_nothing_is_damaged_missing_or_left_behind(store):
 def test_the_runs_are_those_that_the_study_of_that_name_asks_for(store, name):
     from algoprogress.ablations.refine import refine
     from algoprogress.ablations.spec import Data
-    from algoprogress.ablations.study import Study, at_preset
+    from algoprogress.ablations.study import Study, at_preset, on_corpus
 
-    base, _, preset = name.partition("-")
+    repeats = store.study(name).get("repeats")
+    base, _, preset = (repeats or name).partition("-")
     study = at_preset(base, preset or None)
+    study = on_corpus(study, store.runs(name, status=None)["corpus"].iloc[0]) if repeats else study
+    assert study.name == name
     runs = store.runs(name, status=None)
     (sha256,) = runs["corpus_sha256"].unique()
 
@@ -67,6 +70,16 @@ def test_every_best_rate_lies_inside_its_sweep(store, name):
         for size in found["sweep"]:
             assert not size["at_edge"], arm
             assert min(size["rates"]) < size["vertex"] < max(size["rates"]), arm
+
+
+@every
+def test_every_main_run_has_a_rate_inside_the_sweep_of_the_nearest_size(store, name):
+    runs = mains(store, name)
+    for arm, found in store.study(name)["tuning"].items():
+        own = runs[runs["arm"] == arm]
+        for n_params, rate in set(zip(own["n_params"], own["learning_rate"], strict=True)):
+            near = min(found["sweep"], key=lambda size: abs(math.log(size["n_params"] / n_params)))
+            assert min(near["rates"]) < rate < max(near["rates"]), arm
 
 
 @every

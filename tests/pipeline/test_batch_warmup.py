@@ -71,13 +71,16 @@ def test_each_stream_goes_on_where_it_ended_within_its_stage(make_spec):
 
 
 @both
-def test_a_resumed_run_equals_an_uninterrupted_one_in_either_stage(
-    make_spec, tokens, killed_at_its_first_checkpoint, architecture
+@pytest.mark.parametrize(("batches", "small"), [(40, 20), (32, 16), (16, 8)])
+def test_a_run_resumed_before_at_or_after_a_change_of_its_batch_equals_an_uninterrupted_one(
+    make_spec, tokens, killed_at_its_first_checkpoint, architecture, batches, small
 ):
-    spec = growing(make_spec, architecture)
+    spec = make_spec(architecture, batch_stages=2, tokens=batches * 256)
+    assert spec.stages[0].steps == small
     whole = train(spec, tokens)
-    assert (whole.record["status"], whole.record["tokens"], whole.record["steps"]) == ("done", spec.tokens, 60)
-    path, _ = killed_at_its_first_checkpoint(spec, tokens)
+    assert (whole.record["status"], whole.record["tokens"]) == ("done", spec.tokens)
+    path, kept = killed_at_its_first_checkpoint(spec, tokens)
+    assert kept["step"] == 16
     again = train(spec, tokens, checkpoint_path=path)
     assert again.record["loss"] == whole.record["loss"]
     assert again.curve.drop(columns="wall_seconds").equals(whole.curve.drop(columns="wall_seconds"))
