@@ -114,6 +114,11 @@ class RunSpec(Config):
         if self.reparameterization is not None:
             self.reparameterization.check(self._shapes)
         self._check_stages()
+        if getattr(self.architecture, "base_width", 0):
+            if not self.optimizer.entrywise:
+                raise ValueError(f"base_width (muP) has rates for adam and adamw, not for {self.optimizer.name}")
+            if self.reparameterization is not None:
+                raise ValueError(f"base_width (muP) is of weights, which {self.reparameterization.name} replaces")
         if self.evaluation.state == "carry" and not self.architecture.streams:
             raise ValueError(f"a {self.architecture.name} has no state to carry: set evaluation.state to reset")
         return self
