@@ -36,11 +36,14 @@ def corpora_table(
         other_ceg_high, other_censored, agree]: asked is an arm, or an innovation and its recipe; agree says whether the
         two intervals overlap, and is missing where there is no interval.
     """
-    options = (reference, level, n_resamples, seed)
     tables = []
+
+    def gains(asked: Asked) -> pd.DataFrame:
+        return _gains(*asked, reference, level, n_resamples, seed)
+
     for other in others:
-        beside = _gains(*other, *options).rename(columns={c: f"other_{c}" for c in GAIN})
-        table = _gains(*study, *options).merge(beside, on=["asked", "compute"])
+        beside = gains(other).rename(columns={c: f"other_{c}" for c in GAIN})
+        table = gains(study).merge(beside, on=["asked", "compute"])
         tables.append(table.assign(corpus=corpus_of(study[1]), other_corpus=corpus_of(other[1])))
     if not tables:
         return pd.DataFrame(columns=COLUMNS)
