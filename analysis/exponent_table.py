@@ -1,14 +1,14 @@
 """How the best size and number of tokens grow with compute, protocol by protocol, beside published exponents."""
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from algoprogress.analysis.formatting import interval_text, number
-from algoprogress.analysis.isoflop import isoflop
+from algoprogress.analysis.isoflop import IsoFLOP, isoflop
 from algoprogress.analysis.warnings import AnalysisWarning
 
 COLUMNS = [
@@ -19,6 +19,7 @@ COLUMNS = [
 # table that it shares with the embedding is the layer. Kaplan et al. 2020 left it out of both.
 COUNTED = {"6n": ("compute_6n", "n_params"), "standard": ("compute", "n_params_total")}
 QUANTITIES = ("n_params", "tokens")
+ON_BUDGET = 0.01  # whole batches leave compute this near to its budget: nothing to speak of
 METHOD = "noise of four neighbouring sizes, resampled"  # of the intervals: `isoflop`
 
 
@@ -70,10 +71,20 @@ def _exponents(runs: pd.DataFrame, level: float, n_resamples: int, seed: int, es
             found = isoflop(runs, estimator, level=level, n_resamples=n_resamples, seed=seed)
         except ValueError as error:
             return [{"quantity": quantity, "estimator": estimator, "note": str(error)} for quantity in QUANTITIES]
-    notes = dict.fromkeys(note for note in found.minima["note"] if note)
+    notes = list(_notes(runs, found))
     return [
         {**row, "note": "; ".join(filter(None, [row["note"], *notes]))} for row in found.exponents.to_dict("records")
     ]
+
+
+def _notes(runs: pd.DataFrame, found: IsoFLOP) -> Iterator[str]:
+    off = np.exp(np.abs(np.log(runs["compute"] / runs["compute_budget"])).max()) - 1
+    if off > ON_BUDGET:
+        yield f"losses moved by law to budgets up to {off:.0%} away"
+    if edges := int(found.minima["at_edge"].ne("").sum()):
+        yield f"{edges} budget(s) whose best size lies beyond those tried are left out"
+    if found.resamples is not None and (outside := float(np.max(found.resamples.outside_K))) > 0.01:
+        yield f"a minimum is at an edge in {outside:.0%} of the resamples"
 
 
 def _beside(published: Mapping[str, Any], quantity: str) -> dict[str, Any]:

@@ -60,7 +60,8 @@ def test_each_row_stands_beside_what_was_published_with_its_interval_runs_and_me
     assert pd.isna(of(table, "standard")["published"])
     assert n["low"] < n["exponent"] < n["high"]
     assert (n["n_runs"] > 3, n["n_budgets"], n["estimator"], n["interval"]) == (True, 3, "parabola", METHOD)
-    assert "moved by law" in n["note"]
+    assert "losses moved by law" in n["note"]
+    assert "moved" not in of(table, "standard")["note"]
     shown = shown_exponents(table)
     assert shown["published N*"].tolist() == ["0.73 (A paper)", "–"]
 
