@@ -78,8 +78,8 @@ def train_together(
     shapes = {shape(spec) for spec in specs}
     if len(shapes) != 1 or None in shapes:
         raise ValueError(
-            "these runs have different shapes, dropout, a reparameterization, or an optimizer such as soap that is "
-            "not continuous: train them one by one"
+            "these runs have different shapes, dropout, batches that grow, a reparameterization, or an optimizer such "
+            "as soap that is not continuous: train them one by one"
         )
     first, paths = specs[0], checkpoint_paths or {}
     if tokens.vocab_size != first.data.vocab_size:
