@@ -54,9 +54,9 @@ def moved(width: int, mup: bool, seed: int = 0, **fields) -> dict[str, float]:
 
 def slopes(mup: bool, **fields) -> dict[str, float]:
     """Exponent of each movement in the width."""
-    found = [{k: np.mean([moved(w, mup, s, **fields)[k] for s in range(2)]) for k in ("attention", "block", "logits")}
-             for w in WIDTHS]  # fmt: skip
-    return {k: float(np.polyfit(np.log(WIDTHS), np.log([f[k] for f in found]), 1)[0]) for k in found[0]}
+    found = [[moved(width, mup, seed, **fields) for seed in range(2)] for width in WIDTHS]
+    means = {k: [np.mean([one[k] for one in at_width]) for at_width in found] for k in found[0][0]}
+    return {k: float(np.polyfit(np.log(WIDTHS), np.log(values), 1)[0]) for k, values in means.items()}
 
 
 @pytest.mark.parametrize("placement", ["pre", "post"])
