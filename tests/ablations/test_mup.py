@@ -17,7 +17,7 @@ from algoprogress.ablations.optimizers.adam import Adam
 from algoprogress.ablations.optimizers.adamw import AdamW
 from algoprogress.ablations.spec import Data, RunSpec, identity
 
-WIDTHS = (32, 64, 128, 256, 512)
+WIDTHS = (32, 64, 128, 256)
 BASE = 32
 V, T, STEPS = 32, 16, 5
 

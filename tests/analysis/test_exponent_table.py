@@ -66,6 +66,7 @@ def test_each_row_stands_beside_what_was_published_with_its_interval_runs_and_me
     assert shown["published N*"].tolist() == ["0.73 (A paper)", "–"]
 
 
+@pytest.mark.slow
 def test_an_interval_holds_the_exponent_of_the_law_about_as_often_as_it_says():
     a, held = BETA / (ALPHA + BETA), []
     for seed in range(25):
