@@ -89,6 +89,30 @@ def test_recovers_the_noise_between_seeds():
     assert noise.exponent == pytest.approx(0.3, abs=0.1)
 
 
+@pytest.mark.parametrize("alone", [False, True])
+def test_recovers_the_noise_of_runs_that_were_never_repeated_from_their_neighbours(alone):
+    """By size and rate, and by rate alone; best at, or between, the rates that were tried."""
+    tried = {"sizes": (0.0,), "rates": (-0.6, -0.3, 0, 0.3, 0.6)} if alone else {}
+    laws_of = {arm: (0.6, 60, 0.14) for arm in "abc"}
+    budgets = np.geomspace(1e11, 3e13, 6)
+    runs = simulate_runs(laws_of, budgets, 0.05, 0.3, n_best_seeds=1, tuning_error=0.25, **tried)
+    noise = seed_noise(runs)
+    assert noise is not None
+    assert not noise.repeated
+    assert len(noise.contrasts) == 18 * (2 if alone else 3)  # 5 points less 3 coefficients, 9 less 6
+    assert float(noise.sd("a", 1e11)) == pytest.approx(0.05, rel=0.25)
+    assert noise.exponent == pytest.approx(0.3, abs=0.1)
+
+
+def test_neighbours_on_a_quadratic_have_no_noise_and_too_few_tell_of_none():
+    runs = simulate_runs({"a": (0.6, 60, 0.14)}, n_best_seeds=1, budget_error=0.0, tuning_error=0.25)
+    noise = seed_noise(runs)
+    assert noise is not None
+    assert noise.scale["a"] < 1e-12
+    assert seed_noise(runs[runs["n_params"] == runs["n_params"].min()]) is None  # three rates: a parabola through them
+    assert seed_noise(runs[["arm", "compute", "loss"]]) is None
+
+
 def test_an_arm_without_repeats_borrows_the_noise_of_the_others():
     runs = simulate_runs({"a": (0.6, 60, 0.14), "b": (0.6, 70, 0.14)}, noise=0.05, n_best_seeds=4)
     noise = seed_noise(runs[(runs["arm"] == "a") | (runs["seed"] == 0)])
