@@ -6,6 +6,8 @@ import pytest
 
 from algoprogress.analysis.bootstrap import draw_seeds
 from algoprogress.analysis.coverage import DESIGNS, coverage, main, summarise
+from algoprogress.analysis.coverage_methods import BY_RUN
+from algoprogress.analysis.coverage_methods import main as methods
 from algoprogress.analysis.frontier import frontier
 from algoprogress.analysis.lawfit import fit_frontier
 from algoprogress.analysis.laws import laws
@@ -78,6 +80,17 @@ def test_the_command_prints_the_table_and_draws_the_figure(tmp_path, capsys):
     assert "There is no design 'none'" in capsys.readouterr().err
 
 
+def test_each_method_of_intervals_is_simulated_and_drawn(tmp_path, capsys):
+    figure = tmp_path / "methods.png"
+    methods(["--studies", "2", "--resamples", "40", "--design", "isoFLOP", "--figure", str(figure)])
+    printed = capsys.readouterr().out
+    assert all(name in printed for name in BY_RUN)
+    assert figure.read_bytes().startswith(b"\x89PNG")
+    with pytest.raises(SystemExit):
+        methods(["--design", "no repeats"])
+    assert "no design 'no repeats' in size and data" in capsys.readouterr().err
+
+
 # ---- noise ---------------------------------------------------------------------------------------------------------
 
 
@@ -93,7 +106,7 @@ def test_recovers_the_noise_between_seeds():
 def test_recovers_the_noise_of_runs_that_were_never_repeated_from_their_neighbours(alone):
     """By size and rate, and by rate alone; best at, or between, the rates that were tried."""
     tried = {"sizes": (0.0,), "rates": (-0.6, -0.3, 0, 0.3, 0.6)} if alone else {}
-    laws_of = {arm: (0.6, 60, 0.14) for arm in "abc"}
+    laws_of = dict.fromkeys("abc", (0.6, 60, 0.14))
     budgets = np.geomspace(1e11, 3e13, 6)
     runs = simulate_runs(laws_of, budgets, 0.05, 0.3, n_best_seeds=1, tuning_error=0.25, **tried)
     noise = seed_noise(runs)
