@@ -174,7 +174,9 @@ def draw_seeds(
     table = configurations(runs, max_epochs)
     table["smooth"] = table["loss"]
     if noise is not None and not noise.repeated:
-        sd_n = [float(noise.sd(a, c)) for a, c in zip(table["arm"], table["compute"], strict=True)]
+        sd_n = np.empty(len(table))
+        for arm, rows in table.groupby("arm").indices.items():
+            sd_n[rows] = noise.sd(str(arm), table["compute"].to_numpy(float)[rows])
         table["smooth"] = smoothed(table, np.maximum(sd_n, 1e-12))
     for (arm, rung), tried_there in table.groupby(["arm", "rung"], sort=False):
         part = tried_there.nsmallest(MOST_TRIED, "loss") if len(tried_there) > MOST_TRIED else tried_there
