@@ -12,8 +12,10 @@ from algoprogress.analysis.frontier import frontier
 from algoprogress.analysis.lawfit import fit_frontier
 from algoprogress.analysis.laws import laws
 from algoprogress.analysis.noise import seed_noise
+from algoprogress.analysis.resampling import fractional_resamples
 from algoprogress.analysis.scatter import scatter_about
 from algoprogress.analysis.simulation import simulate_runs
+from algoprogress.analysis.surface import smoothed
 
 BAND = (0.92, 0.98)
 
@@ -188,3 +190,50 @@ def test_resampling_takes_off_some_of_the_winners_curse():
         centre.append(np.median(noise.resample(draws).loss_Bn) - truth)
     assert np.mean(measured) < -0.04
     assert 0.75 * np.mean(measured) < np.mean(centre) < 0
+
+
+# ---- weights and surfaces ------------------------------------------------------------------------------------------
+
+
+def test_fractional_weights_are_one_on_average_and_never_nothing():
+    """Uniform on the simplex of G clusters: mean 1, variance (G - 1) / (G + 1); all runs of a cluster alike."""
+    rows, groups = [np.arange(12), np.arange(12, 20)], np.repeat(np.arange(5), 4)
+    weight = np.concatenate(list(fractional_resamples(rows, groups, 4000, 0, at_once=10_000)))
+    assert weight.min() > 0
+    for r, G in zip(rows, (3, 2), strict=True):
+        assert weight[:, r].mean(1) == pytest.approx(np.ones(4000))
+        assert weight[:, r].var() == pytest.approx((G - 1) / (G + 1), rel=0.05)
+    assert (weight[:, :4] == weight[:, :1]).all()
+    whole = next(fractional_resamples(rows, np.tile(np.arange(4), 5), 10, 0, at_once=10_000))  # seeds that arms share
+    assert (whole[:, 0] == whole[:, 12]).all()
+
+
+def of_rungs(curvatures, noise=0.0, seed=0):
+    """Rungs of 3 sizes x 3 rates on quadratics with a curvature of their own, each best off the centre."""
+    rng, rows = np.random.default_rng(seed), []
+    for rung, curvature in enumerate(curvatures):
+        for n in (-0.5, 0.0, 0.5):
+            for r in (-0.5, 0.0, 0.5):
+                loss = 2 - 0.1 * rung + curvature * ((n - 0.1) ** 2 + n * r + 2 * (r + 0.2) ** 2)
+                rows.append((1e11 * 3**rung, 1e4 * np.exp(n), np.exp(r), loss + noise * rng.standard_normal()))
+    table = pd.DataFrame(rows, columns=["rung", "n_params", "learning_rate", "loss"])
+    return table.assign(arm="a", compute=table["rung"])
+
+
+@pytest.mark.parametrize("curvatures", [[0.3] * 4, [0.1, 0.2, 0.4, 0.8]])
+def test_losses_on_quadratics_are_left_as_they_are(curvatures):
+    table = of_rungs(curvatures)
+    assert smoothed(table, np.full(len(table), 1e-3)) == pytest.approx(table["loss"].to_numpy(), abs=1e-9)
+
+
+def test_a_surface_lies_nearer_the_truth_than_the_losses_and_nearest_where_rungs_share_their_curvature():
+    errors = {}
+    for name, curvatures in (("one", [0.3] * 4), ("each", [0.1, 0.4, 1.6, 6.4])):
+        truth, off = of_rungs(curvatures)["loss"].to_numpy(), []
+        for seed in range(40):
+            table = of_rungs(curvatures, 0.05, seed)
+            found = smoothed(table, np.full(len(table), 0.05))
+            off.append([((found - truth) ** 2).mean(), ((table["loss"] - truth) ** 2).mean()])
+        errors[name] = np.divide(*np.mean(off, axis=0))
+    assert errors["one"] == pytest.approx((4 * 3 + 3) / 36, rel=0.2)  # parameters over points
+    assert errors["each"] == pytest.approx(6 / 9, rel=0.2)
