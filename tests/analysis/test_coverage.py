@@ -163,6 +163,22 @@ def test_noise_of_rungs_and_of_seeds_in_common_are_told_from_noise_of_seeds(grow
     assert 0.7 < plain[0] < 1.4
 
 
+def test_how_fast_the_noise_falls_with_compute_is_drawn_as_well_as_it_is_known(growing):
+    spread, budgets = {}, np.geomspace(1e11, 3e13, 6)
+    for n_seeds in (2, 12):
+        runs = simulate_runs(growing, budgets, 0.05, 0.3, sizes=(0,), rates=(0,), n_best_seeds=n_seeds)
+        law, draws = fit_frontier(laws["power"](), frontier(runs)).law, draw_seeds(runs, 400)
+        noise = scatter_about(law, draws)
+        assert noise is not None
+        assert draws.noise is not None
+        k = draws.noise.exponent + noise.faster_B
+        assert 0 <= k.min() <= k.max() <= 0.5
+        spread[n_seeds] = k.std()
+        assert k.mean() == pytest.approx(0.3, abs=0.15)
+    assert spread[2] > 0.05
+    assert spread[12] < 0.7 * spread[2]
+
+
 def test_noise_that_arms_share_widens_their_frontiers_and_not_their_gains(growing):
     from algoprogress.analysis import compute_equivalent_gain
 
