@@ -247,6 +247,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except ValueError as error:
         parser.error(str(error))
     print(table.round(3).to_string(index=False))
+    print("mean over the designs:")
+    print(table.groupby(["quantity", "method"], sort=False)["coverage"].mean().round(3).to_string())
     if given.figure is not None:
         from algoprogress.analysis.figures import coverage_plot, draw, save
 

@@ -104,7 +104,8 @@ def scatter_about(law: LossLaw | None, draws: SeedDraws) -> Scatter | None:
                 squares[i, :, j] += (squared / total).sum(1)
                 log_det[i, :, j] += np.log(total).sum(1)
     squares, log_det, prior = squares.ravel(), log_det.ravel(), prior.ravel()
-    faster, g, rho = (v.ravel() for v in np.meshgrid(np.arange(len(k)), g, rho, indexing="ij"))
+    mean_D = np.repeat(mean_D, len(g) * len(rho))
+    at_k, at_g, at_rho = (v.ravel() for v in np.meshgrid(k, g, rho, indexing="ij"))
     dof = len(u) + Q.shape[1]
     squares = np.maximum(squares, 1e-300)
     log_p = -0.5 * log_det - 0.5 * dof * np.log(squares)
@@ -112,11 +113,10 @@ def scatter_about(law: LossLaw | None, draws: SeedDraws) -> Scatter | None:
     rng = draws.generator(2)
     chosen = rng.choice(len(p), draws.n_resamples, p=p / p.sum())
     s = np.sqrt(squares[chosen] / rng.chisquare(dof, draws.n_resamples))
-    k_B, mean_B = k[faster[chosen]], mean_D[faster[chosen]]
+    k_B, g_B, rho_B, mean_B = (v[chosen] for v in (at_k, at_g, at_rho, mean_D))
     if noise is None:
-        return Scatter(np.zeros_like(s), rho[chosen], k_B, s, s, dof)
-    rung = s * np.sqrt(g[chosen] * mean_B)
-    return Scatter(s, rho[chosen], k_B, rung, s * np.sqrt((1 + g[chosen]) * mean_B), dof)
+        return Scatter(np.zeros_like(s), rho_B, k_B, s, s, dof)
+    return Scatter(s, rho_B, k_B, s * np.sqrt(g_B * mean_B), s * np.sqrt((1 + g_B) * mean_B), dof)
 
 
 def _prior(n: int, of_first: float) -> np.ndarray:
