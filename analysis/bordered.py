@@ -6,12 +6,14 @@ complement of the shared parameters both grow with A alone (Nocedal and Wright 2
 Axes: b members of a batch, A arms, p parameters that an arm has to itself, s shared ones, P = all in the joint fit.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
+LEAST = 1e-10  # curvature of a Hessian scaled to a diagonal of one: less is rounding
 MANY_ARMS = 8  # from there on blocks are quicker than one dense matrix (measured at k = 3: about equal at 6 arms)
 
 
@@ -106,27 +108,50 @@ class Bordered:
 
     def solve(self, damping_b: np.ndarray, g_bP: np.ndarray) -> np.ndarray:
         """(H + damping)^-1 g, (b, P). Raises LinAlgError where a matrix is exactly singular."""
+        return self._eliminated(self.own, damping_b, g_bP, lambda S: S)
+
+    def largest(self) -> np.ndarray:
+        """The largest absolute entry of each, (b,); not a number where one is none."""
+        return np.max(
+            [np.abs(v).reshape(len(v), -1).max(1, initial=0) for v in (self.own, self.border, self.corner)], 0
+        )
+
+    def descent(self, damping_b: np.ndarray, g_bP: np.ndarray) -> np.ndarray:
+        """The same with every block, and what is left of the corner without the blocks, made positive definite.
+
+        Each by its own eigenvalues' absolute values, which costs a share of the eigenvectors of the whole.
+        """
+        return self._eliminated(_positive(self.own), damping_b, g_bP, _positive)
+
+    def _eliminated(
+        self, own: np.ndarray, damping_b: np.ndarray, g_bP: np.ndarray, of_corner: Callable[[np.ndarray], np.ndarray]
+    ) -> np.ndarray:
         p, s = self.border.shape[2:]
         g, g_s = self.layout.gather(g_bP, 0.0)
-        D = self.own + damping_b[:, None, None, None] * np.eye(p)
+        D = own + damping_b[:, None, None, None] * np.eye(p)
         X = _solve_small(D, np.concatenate([self.border, g[..., None]], -1))
-        S = self.corner + damping_b[:, None, None] * np.eye(s) - np.einsum("bapi,bapj->bij", self.border, X[..., :s])
+        S = of_corner(self.corner - np.einsum("bapi,bapj->bij", self.border, X[..., :s]))
+        S = S + damping_b[:, None, None] * np.eye(s)
         r = g_s - np.einsum("bapi,bap->bi", self.border, X[..., s])
         x_s = np.linalg.solve(S, r[..., None])[..., 0] if s else r
         return self.layout.scatter(X[..., s] - np.einsum("bapi,bi->bap", X[..., :s], x_s), x_s)
 
-    def dense(self) -> np.ndarray:
-        """(b, P, P)."""
-        of = self.layout
-        found = np.zeros((len(self), of.n, of.n))
-        for a, columns in enumerate(of.own_Ap):
-            there = columns >= 0
-            mine = columns[there]
-            found[:, mine[:, None], mine] = self.own[:, a][:, there][:, :, there]
-            found[:, mine[:, None], of.shared_s] = self.border[:, a][:, there]
-            found[:, of.shared_s[:, None], mine] = np.swapaxes(self.border[:, a][:, there], 1, 2)
-        found[:, of.shared_s[:, None], of.shared_s] = self.corner
-        return found
+
+def descent(H: "np.ndarray | Bordered", damping_b: np.ndarray, g_bP: np.ndarray) -> np.ndarray:
+    """Steps (b, P) that descend whatever H is: (|H| + damping)^-1 g, or block by block as `Bordered.descent`."""
+    if isinstance(H, Bordered):
+        return H.descent(damping_b, g_bP)
+    value, V = np.linalg.eigh(H)
+    along = np.einsum("bpe,bp->be", V, g_bP) / (np.maximum(np.abs(value), LEAST) + damping_b[:, None])
+    step: np.ndarray = np.einsum("bpe,be->bp", V, along)
+    return step
+
+
+def _positive(H: np.ndarray) -> np.ndarray:
+    """|H| of symmetric matrices: their eigenvalues by absolute value, and above rounding."""
+    value, V = np.linalg.eigh(H)
+    absolute: np.ndarray = (V * np.maximum(np.abs(value), LEAST)[..., None, :]) @ np.swapaxes(V, -1, -2)
+    return absolute
 
 
 def _solve_small(D: np.ndarray, R: np.ndarray) -> np.ndarray:

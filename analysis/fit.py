@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from algoprogress.analysis.bordered import Bordered
+from algoprogress.analysis.bordered import Bordered, descent
 
 # (theta (b, P), members (b,), delta) -> sum (b,), its gradient (b, P) and Hessian (b, P, P), dense or in blocks
 Evaluate = Callable[[np.ndarray, np.ndarray, float], tuple[np.ndarray, np.ndarray, Any]]
@@ -198,12 +198,9 @@ def _steps(H: Any, g: np.ndarray, damping: np.ndarray, eye: np.ndarray) -> tuple
         step, decrement = np.zeros_like(g), np.full(len(g), -1.0)
     wrong = np.flatnonzero(~(decrement > 0) & (g != 0).any(1))
     if len(wrong):
-        H_wrong = H[wrong].dense() if isinstance(H, Bordered) else H[wrong]
-        finite = np.isfinite(H_wrong).all((1, 2)) & np.isfinite(g[wrong]).all(1)
-        finite &= (np.abs(H_wrong) < LARGEST).all((1, 2))
-        curvature, V = np.linalg.eigh(np.where(finite[:, None, None], H_wrong, eye))
-        size = np.maximum(np.abs(curvature), 1e-10) + damping[wrong, None]
-        along = np.einsum("bpe,bp->be", V, np.where(finite[:, None], g[wrong], 0.0)) / size
-        step[wrong] = np.einsum("bpe,be->bp", V, along)
-        decrement[wrong] = np.where(finite, (step[wrong] * g[wrong]).sum(1), np.inf)
+        largest = H[wrong].largest() if isinstance(H, Bordered) else np.abs(H[wrong]).max((1, 2))
+        kept = wrong[np.isfinite(g[wrong]).all(1) & (largest < LARGEST)]
+        step[wrong], decrement[wrong] = 0.0, np.inf
+        step[kept] = descent(H[kept], damping[kept], g[kept])
+        decrement[kept] = (step[kept] * g[kept]).sum(1)
     return step, decrement

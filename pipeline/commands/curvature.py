@@ -36,7 +36,10 @@ BatchTokensOption = Annotated[int, typer.Option(help="Tokens of each.")]
 DtypeOption = Annotated[str, typer.Option(help="float32 or float64, of the model; vectors are float64.")]
 SeedOption = Annotated[int, typer.Option(help="Of the random directions, and of a preset's weights and data.")]
 AlongOption = Annotated[str, typer.Option(help="Optimizer that a preset is trained with.")]
-CorpusOption = Annotated[str | None, typer.Option(help="That a preset reads; default: english.")]
+CorpusOption = Annotated[str | None, typer.Option(help="That a preset reads; default: english, or digits for images.")]
+BatchNormOption = Annotated[
+    str, typer.Option(help="eval: with the running statistics; train: with those of each batch, as in training.")
+]
 
 PROBES, STEPS, BATCHES, BATCH_TOKENS = 4, 40, 1, 1024  # minutes on one core; the options name the literature's
 
@@ -56,6 +59,7 @@ def spectrum(
     seed: SeedOption = 0,
     along: AlongOption = "adamw",
     corpus: CorpusOption = None,
+    batch_norm: BatchNormOption = "eval",
     figure: FigureOption = None,
     store: StoreOption = None,
     as_json: JsonOption = False,
@@ -63,7 +67,7 @@ def spectrum(
     """Extreme eigenvalues, trace and root mean square of each block's Hessian, with errors over probes."""
     if by not in ("tensor", "group", "full"):
         raise ValueError(f"--by is tensor, group or full, not {by!r}")
-    how = _how(probes, steps, batches, batch_tokens, dtype, seed, gauss_newton)
+    how = _how(probes, steps, batches, batch_tokens, dtype, seed, batch_norm, gauss_newton)
     from algoprogress.pipeline.curvature.measure import spectrum_table
 
     opened = _open(subject, at, along, seed, corpus, store)
@@ -89,6 +93,7 @@ def heterogeneity(
     seed: SeedOption = 0,
     along: AlongOption = "adamw",
     corpus: CorpusOption = None,
+    batch_norm: BatchNormOption = "eval",
     figure: FigureOption = None,
     store: StoreOption = None,
     as_json: JsonOption = False,
@@ -96,7 +101,7 @@ def heterogeneity(
     """How far apart the spectra of the weights are: Jensen-Shannon divergence, and spread of largest eigenvalues."""
     if not sigma > 0:
         raise ValueError(f"--sigma is the width of a kernel and above 0, not {sigma}")
-    how = _how(probes, steps, batches, batch_tokens, dtype, seed)
+    how = _how(probes, steps, batches, batch_tokens, dtype, seed, batch_norm)
     from algoprogress.pipeline.curvature.measure import heterogeneity_table
 
     opened = _open(subject, at, along, seed, corpus, store)
@@ -125,12 +130,13 @@ def sharpness(
     seed: SeedOption = 0,
     along: AlongOption = "adamw",
     corpus: CorpusOption = None,
+    batch_norm: BatchNormOption = "eval",
     figure: FigureOption = None,
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Directional sharpness of the update that each optimizer would take, all fed the gradients of one training."""
-    how = _how(1, 1, batches, batch_tokens, dtype, seed)
+    how = _how(1, 1, batches, batch_tokens, dtype, seed, batch_norm)
     from algoprogress.pipeline.curvature.measure import sharpness_table
 
     opened = _open(subject, at, along, seed, corpus, store, beyond=1)
@@ -147,16 +153,25 @@ def sharpness(
 
 
 def _how(
-    probes: int, steps: int, batches: int, batch_tokens: int, dtype: str, seed: int, gauss_newton: bool = False
+    probes: int,
+    steps: int,
+    batches: int,
+    batch_tokens: int,
+    dtype: str,
+    seed: int,
+    batch_norm: str,
+    gauss_newton: bool = False,
 ) -> How:
     for option, value in {"--probes": probes, "--steps": steps, "--batches": batches}.items():
         if value < 1:
             raise ValueError(f"{option} is at least 1, not {value}")
     if dtype not in ("float32", "float64"):
         raise ValueError(f"--dtype is float32 or float64, not {dtype!r}")
+    if batch_norm not in ("eval", "train"):
+        raise ValueError(f"--batch-norm is eval or train, not {batch_norm!r}")
     from algoprogress.pipeline.curvature.measure import How
 
-    return How(probes, steps, batches, batch_tokens, dtype, seed, gauss_newton)  # type: ignore[arg-type]
+    return How(probes, steps, batches, batch_tokens, dtype, seed, gauss_newton, batch_norm)  # type: ignore[arg-type]
 
 
 def _open(

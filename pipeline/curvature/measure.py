@@ -18,7 +18,7 @@ from algoprogress.analysis.curvature.quadrature import Quadrature, spectrum
 from algoprogress.analysis.curvature.sharpness import SHARES, directional_sharpness, loss_along
 from algoprogress.analysis.curvature.trace import hutch
 from algoprogress.pipeline.curvature.blocks import blocks_of
-from algoprogress.pipeline.curvature.subject import Dtype, batches_of, moments, problem_of
+from algoprogress.pipeline.curvature.subject import BatchNorm, Dtype, batches_of, moments, problem_of
 from algoprogress.pipeline.curvature.updates import Follower, as_vector, clipped
 from algoprogress.pipeline.data import Tokens
 from algoprogress.pipeline.policy import Policy
@@ -38,11 +38,12 @@ class How:
     dtype: Dtype
     seed: int
     gauss_newton: bool = False
+    batch_norm: BatchNorm = "eval"
 
     def curvature(self, model: nn.Module, spec: RunSpec, tokens: Tokens) -> tuple[Curvature, list[Block], nn.Module]:
         """The matrix, its blocks, and the model that they are of."""
         batches = batches_of(spec, tokens, self.n_batches, self.batch_tokens)
-        copied, problem = problem_of(model, batches, self.dtype)
+        copied, problem = problem_of(model, batches, self.dtype, self.batch_norm)
         blocks = blocks_of(copied)
         return (GaussNewton if self.gauss_newton else Hessian)(problem, blocks), blocks, copied
 
