@@ -23,6 +23,11 @@ ON_BUDGET = 0.01  # whole batches leave compute this near to its budget: nothing
 METHOD = "noise of four neighbouring sizes, resampled"  # of the intervals: `isoflop`
 
 
+def grids(study: Mapping[str, Any]) -> list[str]:
+    """Arms that are isoFLOP grids, of which exponents are told and no gains: they have one seed."""
+    return [arm for arm, fact in study.get("innovations", {}).items() if "isoflop" in fact]
+
+
 def exponent_table(
     study: Mapping[str, Any],
     runs: pd.DataFrame,

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from algoprogress.analysis.corpora_table import corpora_table, shown_corpora
-from algoprogress.analysis.exponent_table import exponent_table, shown_exponents
+from algoprogress.analysis.exponent_table import exponent_table, grids, shown_exponents
 from algoprogress.analysis.formatting import flop_text, gain_text, interval_text, markdown, number
 from algoprogress.analysis.gains import Reference, gains_of
 from algoprogress.analysis.innovation_table import innovation_table
@@ -129,7 +129,8 @@ def study_tables(
     runs = runs.sort_values("arm", key=lambda a: a.map(order), kind="stable").reset_index(drop=True)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", AnalysisWarning)
-        fit = fit_jointly(runs, study["baseline"], n_resamples=n_resamples, seed=seed, max_epochs=max_epochs)
+        compared = runs[~runs["arm"].isin(grids(study))]
+        fit = fit_jointly(compared, study["baseline"], n_resamples=n_resamples, seed=seed, max_epochs=max_epochs)
         gains = gains_of(fit, method="both", reference=reference, level=level)
     said = [f"{w.category.__name__}: {w.message}" for w in caught if issubclass(w.category, AnalysisWarning)]
     counts = count_table(runs, fit, max_epochs)
