@@ -124,7 +124,10 @@ class Hessian(Curvature):
     def _build(self, i: int, parameters: list[Tensor]) -> Graph:
         import torch
 
-        loss = self.problem.batch_loss(i)
+        from algoprogress.analysis.curvature.operations import RememberedDerivatives
+
+        with RememberedDerivatives():
+            loss = self.problem.batch_loss(i)
         gradients = torch.autograd.grad(loss, parameters, create_graph=True, allow_unused=True)
         return Graph(
             {id(p): torch.zeros_like(p) if g is None else g for p, g in zip(parameters, gradients, strict=True)}
@@ -144,13 +147,18 @@ class GaussNewton(Curvature):
     def _build(self, i: int, parameters: list[Tensor]) -> Graph:
         import torch
 
+        from algoprogress.analysis.curvature.operations import RememberedDerivatives
+
         batch = self.problem.batches[i]
         self.problem.batch_loss(i)  # refuses one that is not finite
-        outputs = self.problem.outputs(batch)
+        with RememberedDerivatives():
+            outputs = self.problem.outputs(batch)
         dummy = torch.zeros_like(outputs, requires_grad=True)
         pulled = torch.autograd.grad(outputs, parameters, dummy, create_graph=True, allow_unused=True)
         free = outputs.detach().requires_grad_()
-        (gradient,) = torch.autograd.grad(self.problem.loss(free, batch), free, create_graph=True)
+        with RememberedDerivatives():
+            loss = self.problem.loss(free, batch)
+        (gradient,) = torch.autograd.grad(loss, free, create_graph=True)
         gradients = {id(p): torch.zeros_like(p) if g is None else g for p, g in zip(parameters, pulled, strict=True)}
         return Graph(gradients, outputs, dummy, free, gradient)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -17,13 +16,11 @@ from algoprogress.ablations.optimizers import optimizers
 from algoprogress.ablations.schedules import Constant
 from algoprogress.ablations.spec import Data, RunSpec
 from algoprogress.analysis.curvature.problem import Problem
-from algoprogress.pipeline.curvature.trajectory import trajectory
 from algoprogress.pipeline.curvature.updates import middle_rate
 from algoprogress.results.record import is_run_id
 
 if TYPE_CHECKING:
     from algoprogress.pipeline.data import Tokens
-    from algoprogress.pipeline.policy import Policy
     from algoprogress.results import Store
 
 Dtype = Literal["float32", "float64"]
@@ -93,15 +90,6 @@ def steps_of(at: str) -> list[str | int]:
             raise ValueError(f"--at takes init, final, or steps such as 100, with commas between; not {word!r}")
         found.append(0 if word == "init" else word if word == "final" else int(word))
     return found
-
-
-def moments(
-    spec: RunSpec, tokens: Tokens, at: list[str | int], policy: Policy
-) -> Iterator[tuple[int, bool, nn.Module]]:
-    """(step, wanted, model) for each step up to the last of `at`: see `trajectory`."""
-    wanted = {spec.steps if step == "final" else int(step) for step in at}
-    for step, model in enumerate(trajectory(spec, tokens, max(wanted), policy)):
-        yield step, step in wanted, model
 
 
 def batches_of(spec: RunSpec, tokens: Tokens, n_batches: int, batch_tokens: int) -> list[tuple[Tensor, Tensor]]:
