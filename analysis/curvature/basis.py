@@ -44,7 +44,7 @@ class Basis:
         else:
             assert self.file is not None
             self.file.seek(0, os.SEEK_END)
-            self.file.write(memoryview(np.ascontiguousarray(q_Kn.cpu().numpy())).cast("B"))
+            q_Kn.cpu().numpy().tofile(self.file)
         self.count += 1
 
     def without(self, w_Kn: Tensor) -> Tensor:
@@ -55,9 +55,7 @@ class Basis:
         w = torch.baddbmm(w_Kn[:, None], torch.bmm(w_Kn[:, None], known.mT), known, alpha=-1)[:, 0]
         if self.file is not None and self.count > self.held.shape[1]:
             self.file.seek(0)
-            buffer = np.empty(self.shape)
             for _ in range(self.count - self.held.shape[1]):
-                self.file.readinto(memoryview(buffer).cast("B"))  # type: ignore[attr-defined]
-                q = torch.from_numpy(buffer).to(w.device)
+                q = torch.from_numpy(np.fromfile(self.file, count=w.numel()).reshape(self.shape)).to(w.device)
                 w = w - (w * q).sum(1, keepdim=True) * q
         return w

@@ -79,14 +79,15 @@ def lanczos(
     basis = Basis(K, n, m, start_Kn.device, memory)
     alphas, betas = np.zeros((K, m)), np.zeros((K, m))
     sizes, scale = np.full(K, m), np.zeros(K)
-    q, before, length = start_Kn.double() / norms, None, None
+    q = start_Kn.double() / norms
+    before, length = torch.zeros_like(q), torch.zeros_like(norms[:, 0])
     tolerance = ROUNDING * np.sqrt(n) * np.finfo(float).eps
     for j in range(m):
         basis.append(q)
         w = product(q)
         alpha = (w * q).sum(1, keepdim=True)
         alphas[:, j] = alpha[:, 0].cpu().numpy()
-        w = w - alpha * q if before is None else w - alpha * q - length[:, None] * before
+        w = w - alpha * q - length[:, None] * before
         size = w.norm(dim=1)
         w = basis.without(w)
         if bool((w.norm(dim=1) < ENOUGH * size).any()):  # a second pass is enough: Giraud, Langou and Rozloznik 2005
