@@ -1,11 +1,15 @@
 """How large a model is and what a token costs, in named conventions.
 
-`standard` counts every matrix product of the model: the layers, the output layer, attention scores and weighted sums
-over the full T x T square (as the kernels' own counters do), and the LSTM's recurrence. `6n` and `6n_total` are the
-approximations 6 N and 6 N_total FLOP per token of Kaplan et al. 2020 and Hoffmann et al. 2022, N without the experts
-that a token does not pass through. A backward pass costs
-twice a forward pass. Embedding look-ups, norms and activations are not counted in any of them. The optimizer is counted
-on top of any of them when asked: its FLOP per step, not per token, by the rules of `optimizers.costs`.
+`standard` counts every matrix product and convolution of the model: the layers, the output layer, attention scores and
+weighted sums over the full T x T square (as the kernels' own counters do), and the LSTM's recurrence. `6n` and
+`6n_total` are the approximations 6 N and 6 N_total FLOP per token of Kaplan et al. 2020 and Hoffmann et al. 2022, N
+without the experts that a token does not pass through. A backward pass costs twice a forward pass, but for the layer
+that reads an image, whose input needs no gradient. Embedding look-ups, norms and activations are not counted in any of
+them. The optimizer is counted on top of any of them when asked: its FLOP per step, not per token, by the rules of
+`optimizers.costs`.
+
+The tokens of an image are its values: `standard` is what an image costs, divided by their number. 6 N takes each weight
+to be used once for each token, so of a model of images it says nothing.
 
 The products by which a reparameterization forms the weights are matrix products of the model, so `standard` counts
 them, once for each step and so the less for each token the larger the batch; 6 N does not see them. N is the size of
@@ -36,7 +40,8 @@ def n_params_total(architecture: ArchitectureConfig, vocab_size: int, context: i
 
 
 def _standard(architecture: ArchitectureConfig, vocab_size: int, context: int) -> float:
-    return sum(architecture.forward_flop(vocab_size, context).values()) * (1 + BACKWARD)
+    parts = architecture.forward_flop(vocab_size, context)
+    return sum(parts.values()) * (1 + BACKWARD) - parts.get("input", 0.0)
 
 
 def _6n(architecture: ArchitectureConfig, vocab_size: int, context: int) -> float:

@@ -20,7 +20,7 @@ class Measurement(Config):
     batches: Whole = Field(1, ge=1, description="of validation tokens, averaged over")
     batch_tokens: Whole = Field(1024, ge=1, description="tokens of each")
     dtype: Literal["float32", "float64"] = Field("float32", description="of the model; vectors are float64")
-    mode: Literal["eval", "train"] = Field("eval", description="train: batch norms take the statistics of the batch")
+    batch_norm: Literal["eval", "train"] = Field("eval", description="train: with the statistics of each batch")
 
     def how(self) -> dict[str, Any]:
         """What decides the result, beside run and step."""

@@ -24,13 +24,19 @@ RECIPE = 1  # raised when the trainer's mathematics changes for an unchanged spe
 
 VOCABULARIES = {"bytes": 257, "gpt2": 50_257}  # of the tokenizers that are not trained
 LARGEST_BPE = 262_144  # the largest vocabulary in use (Gemma 2024)
+MOST_CLASSES = 65_536  # a class is a token of 16 bits
 
 
 def _architecture(value: Any) -> Any:
     if isinstance(value, dict) and "preset" in value:
         fields = {k: v for k, v in value.items() if k not in ("name", "preset")}
-        return architectures[value.get("name", "transformer")].preset(value["preset"], **fields)
+        return architectures[value.get("name") or _owner(value["preset"])].preset(value["preset"], **fields)
     return named_config(architectures)(value)
+
+
+def _owner(preset: Any) -> str:
+    """The architecture that has this preset; the Transformer, which lists its own, where none has."""
+    return next((a for a in architectures if preset in getattr(architectures[a], "presets", ())), "transformer")
 
 
 Architecture = Annotated[SerializeAsAny[ArchitectureConfig], BeforeValidator(_architecture)]
@@ -47,25 +53,36 @@ class Data(Config):
     corpus: str = Field("english", description="a built-in corpus or a path", json_schema_extra={"identity": False})
     corpus_sha256: str | None = Field(None, description="of its documents; filled in when a study is planned")
     tokenizer: str = Field(
-        "bytes", description="bytes; bpe-V: byte-level BPE of V tokens trained on the corpus; gpt2: shards"
+        "bytes",
+        description="bytes; bpe-V: byte-level BPE of V tokens trained on the corpus; gpt2: shards; pixels-K: the "
+        "values of images, and which of K classes each is of",
     )
-    context: Whole = Field(128, ge=2, description="tokens that a prediction sees; for the LSTM, truncation length")
+    context: Whole = Field(
+        128, ge=2, description="tokens that a prediction sees; for the LSTM, truncation length; the values of an image"
+    )
 
     @field_validator("tokenizer")
     @classmethod
     def _known(cls, value: str) -> str:
         bpe = re.fullmatch(r"bpe-([1-9]\d{0,8})", value)
-        if value not in VOCABULARIES and not (bpe and 257 <= int(bpe[1]) <= LARGEST_BPE):
+        images = re.fullmatch(r"pixels-([1-9]\d{0,8})", value)
+        known = value in VOCABULARIES or (bpe and 257 <= int(bpe[1]) <= LARGEST_BPE)
+        if not known and not (images and 2 <= int(images[1]) <= MOST_CLASSES):
             raise ValueError(
                 f"unknown tokenizer {value!r}; use {', '.join(VOCABULARIES)}, or bpe-V, such as bpe-2048, with V from "
-                f"257 (the bytes and the end of text) to {LARGEST_BPE}"
+                f"257 (the bytes and the end of text) to {LARGEST_BPE}, or for images pixels-K, such as pixels-10, "
+                f"with K from 2 to {MOST_CLASSES} classes"
             )
         return value
 
     @property
     def vocab_size(self) -> int:
-        """V, the end of text among it."""
-        return VOCABULARIES.get(self.tokenizer) or int(self.tokenizer.removeprefix("bpe-"))
+        """V, what a prediction chooses from: tokens, the end of text among them, or the classes of images."""
+        return VOCABULARIES.get(self.tokenizer) or int(self.tokenizer.rpartition("-")[2])
+
+    @property
+    def images(self) -> bool:
+        return self.tokenizer.startswith("pixels-")
 
 
 class Evaluation(Config):
@@ -108,6 +125,14 @@ class RunSpec(Config):
         if self.tokens % self.batch_tokens:
             below = max(1, self.tokens // self.batch_tokens) * self.batch_tokens
             raise ValueError(f"tokens {self.tokens} is not a multiple of batch_tokens {self.batch_tokens}: try {below}")
+        if (self.architecture.objective == "class") != self.data.images:
+            images = ("images", "pixels-10, with their values as context")
+            reads, such_as = ("text", "bytes") if self.data.images else images
+            raise ValueError(
+                f"the architecture {self.architecture.name} reads {reads} and data.tokenizer is {self.data.tokenizer}: "
+                f"take another architecture, or another tokenizer, such as {such_as}"
+            )
+        self.architecture.check(self.data.vocab_size, self.data.context)
         if self.reparameterization is not None:
             self.reparameterization.check(self._shapes)
         if self.evaluation.state == "carry" and not self.architecture.streams:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from algoprogress.ablations.spec import RunSpec
+from algoprogress.pipeline.tokenizers import RECORD_ENDS
 
 RESIDENT = 0.1  # largest share of a GPU's free memory for tokens that stay on it
 
@@ -21,7 +22,8 @@ def starts(spec: RunSpec, n_tokens: int) -> NDArray[np.int64]:
     """Offset of the first token of each sequence; (S, B).
 
     A model without memory gets windows of T tokens in shuffled order; a recurrent one gets B contiguous streams, each
-    step going on where the last one ended. Beyond one epoch the same tokens come again, shuffled anew.
+    step going on where the last one ended. Beyond one epoch the same tokens come again, shuffled anew. Images come in
+    shuffled order too, each with its class as the last target.
 
     Args:
         spec: the run.
@@ -31,7 +33,12 @@ def starts(spec: RunSpec, n_tokens: int) -> NDArray[np.int64]:
         ValueError: the split is shorter than one batch.
     """
     T, B, S = spec.data.context, spec.batch_tokens // spec.data.context, spec.steps
-    windows = min(spec.tokens, n_tokens - 1) // T  # each window's last target is the token after it
+    if spec.data.images:
+        record = T + RECORD_ENDS
+        windows = min(spec.tokens // T, n_tokens // record)
+    else:
+        record = T
+        windows = min(spec.tokens, n_tokens - 1) // T  # each window's last target is the token after it
     if windows < B:
         raise ValueError(
             f"the training split has {n_tokens:,} tokens, less than one batch of {spec.batch_tokens:,}: "
@@ -47,7 +54,7 @@ def starts(spec: RunSpec, n_tokens: int) -> NDArray[np.int64]:
     else:
         epochs = -(-S * B // windows)
         order = np.concatenate([rng.permutation(windows) for _ in range(epochs)])[: S * B].reshape(S, B)
-    return order.astype(np.int64) * T
+    return order.astype(np.int64) * record
 
 
 class Batches:

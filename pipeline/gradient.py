@@ -1,10 +1,10 @@
 """The gradient of one batch, in as many parts as its memory asks for.
 
-The loss of a batch is the mean over its tokens, so the gradient of the whole is the mean of the parts' gradients,
-weighted by their tokens: the mathematics does not depend on the number of parts, only the last bits and the random
-numbers of dropout do.
+The loss of a batch is the mean over what is predicted in it, as much in each sequence, so the gradient of the whole is
+the mean of the parts' gradients, weighted by their sequences: the mathematics does not depend on the number of parts,
+only the last bits and the random numbers of dropout do. Batch norm is the exception: each part has its own statistics.
 
-Shapes: B sequences, T context, V vocabulary.
+Shapes: B sequences, T context, V vocabulary; for the class of an image logits and targets have 1 in place of T.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ def backward(
     Args:
         model: maps (tokens, state) to (logits, state).
         x_BT: what is read.
-        y_BT: what is to be predicted.
+        y_BT: what is to be predicted, see `objectives`.
         state: carried from the batch before; its second dimension is B.
         dtype: float32, bfloat16 (autocast) or float64.
         micro_batches: parts, at most B.
 
     Returns:
-        The mean loss over the batch in nats/token, and the state after it, both detached.
+        The mean loss over the batch in nats for each prediction, and the state after it, both detached.
     """
     if micro_batches == 1:
         loss, after = loss_of(model, x_BT, y_BT, state, dtype)
@@ -59,8 +59,10 @@ def backward(
 def loss_of(
     model: Callable[[Tensor, Any], tuple[Tensor, Any]], x_BT: Tensor, y_BT: Tensor, state: State, dtype: str
 ) -> tuple[Tensor, State]:
-    """Mean cross-entropy of a batch, nats/token, and the model's next state; products in `dtype`, the loss in float32
-    or more."""
+    """Mean cross-entropy of a batch, nats for each prediction, and the model's next state.
+
+    Products are in `dtype`, the loss in float32 or more.
+    """
     with torch.autocast(x_BT.device.type, torch.bfloat16, enabled=dtype == "bfloat16"):
         logits_BTV, after = model(x_BT, state)
     logits_BTV = logits_BTV if dtype == "float64" else logits_BTV.float()

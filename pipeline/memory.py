@@ -33,11 +33,13 @@ def saved_bytes(spec: RunSpec) -> int:
             kept[storage.data_ptr()] = storage.nbytes()
         return tensor
 
-    x_BT = torch.zeros(1, spec.data.context, dtype=torch.long)
+    rows = 2 if spec.architecture.batch_statistics else 1  # one number has no variance
+    x_BT = torch.zeros(rows, spec.data.context, dtype=torch.long)
+    y_BT = x_BT[:, :1] if spec.data.images else x_BT
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        loss, _ = loss_of(model, x_BT, x_BT, None, spec.dtype)
+        loss, _ = loss_of(model, x_BT, y_BT, None, spec.dtype)
     del loss
-    return sum(kept.values())
+    return sum(kept.values()) // rows
 
 
 def estimate(spec: RunSpec) -> int:

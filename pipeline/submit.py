@@ -153,6 +153,8 @@ class _Loop:
     def decide(self, run_id: str) -> Verdict:
         spec = self.specs[run_id]
         past, rows = self.history.get(run_id, []), spec.batch_tokens // spec.data.context
+        if spec.architecture.batch_statistics:
+            rows = 1  # a batch in parts is another training
         return verdict(past, self.forgiven.get(run_id, 0), self.lost.get(run_id), rows)
 
     def run(self) -> None:

@@ -1,5 +1,7 @@
 """Text to tokens and back: `bytes`, or `bpe-<V>` trained on the train split of the corpus it is used on.
 
+An image is a text too, its class and its values in hexadecimal, so that corpora of images are kept, split, ordered and
+identified as those of text are; `pixels-<K>` makes tokens of it.
 Bytes are the default for small models: with 8192 tokens and width 32 the embedding alone has 262k parameters.
 """
 
@@ -13,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 FILE = "tokenizer.json"
+RECORD_ENDS = 2  # tokens after the values of an image: its class, and the end that follows each document
 LARGEST_BPE = 262_144  # the largest vocabulary in use (Gemma 2024); more is a slip of the pen
 GPT2_VOCAB, GPT2_EOT = 50_257, 50_256  # Radford et al. 2019
 
@@ -123,6 +126,57 @@ class GPT2:
         return np.array([len(encoding.decode_single_token_bytes(i)) for i in range(self.eot)] + [0], np.int64)
 
 
+class Pixels:
+    """The values of an image, 0 to 255, and then its class, of `vocab_size` classes: what a prediction chooses from."""
+
+    eot = 256
+
+    def __init__(self, n_classes: int) -> None:
+        self.name = f"pixels-{n_classes}"
+        self.vocab_size = n_classes
+        self.sha256 = hashlib.sha256(b"pixels: values as themselves, class, 256; of %d classes" % n_classes).hexdigest()
+        self.values: int | None = None  # of an image, as the first one had
+
+    def encode_batch(self, texts: Sequence[str]) -> list[NDArray[np.integer]]:
+        return [self._encode(text) for text in texts]
+
+    def _encode(self, text: str) -> NDArray[np.integer]:
+        if not (found := re.fullmatch(r"(\d{1,5}) ((?:[0-9a-f]{2})+)", text)):
+            raise ValueError(
+                f"The tokenizer {self.name} reads images, and a document begins with {text[:20]!r}; use bytes for text."
+            )
+        label, values = int(found[1]), np.frombuffer(bytes.fromhex(found[2]), np.uint8)
+        if label >= self.vocab_size:
+            raise ValueError(
+                f"The tokenizer {self.name} has the classes 0 to {self.vocab_size - 1}, and an image is of class "
+                f"{label}; use pixels-K with the number of classes of the corpus."
+            )
+        self.values = self.values or len(values)
+        if len(values) != self.values:
+            raise ValueError(f"An image has {len(values)} values and another {self.values}; make them of one size.")
+        return np.append(values.astype(np.uint16), np.uint16(label))
+
+    def decode(self, tokens: Sequence[int] | NDArray[np.integer]) -> str:
+        """The document of one image, given without the end that follows it."""
+        *values, label = (int(token) for token in tokens)
+        return image_text(label, bytes(values))
+
+    def token_bytes(self) -> None:
+        """A value stands for no bytes of text."""
+        return
+
+
+def image_text(label: int, values: bytes) -> str:
+    """An image as a document: its class, and its values in hexadecimal, channel by channel."""
+    return f"{label} {values.hex()}"
+
+
+def n_classes(name: str) -> int | None:
+    """K of the name `pixels-<K>`; None for any other."""
+    found = re.fullmatch(r"pixels-([1-9]\d{0,4})", name)
+    return int(found[1]) if found else None
+
+
 FIXED: dict[str, type[Bytes] | type[GPT2]] = {tokenizer.name: tokenizer for tokenizer in (Bytes, GPT2)}
 
 
@@ -132,7 +186,7 @@ def check_name(name: str) -> str:
     Raises:
         ValueError: no tokenizer has this name.
     """
-    if name not in FIXED:
+    if name not in FIXED and n_classes(name) is None:
         bpe_vocabulary(name)
     return name
 
@@ -142,7 +196,8 @@ def bpe_vocabulary(name: str) -> int:
     found = re.fullmatch(r"bpe-([1-9]\d*)", name)
     if not found:
         raise ValueError(
-            f"There is no tokenizer {name!r}; use one of {', '.join(FIXED)}, or bpe-<V>, such as bpe-2048."
+            f"There is no tokenizer {name!r}; use one of {', '.join(FIXED)}, or bpe-<V>, such as bpe-2048, or "
+            "for images pixels-<K>, such as pixels-10 for ten classes."
         )
     vocab_size = int(found[1])
     if not 257 <= vocab_size <= LARGEST_BPE:
@@ -152,16 +207,20 @@ def bpe_vocabulary(name: str) -> int:
     return vocab_size
 
 
+def fixed(name: str) -> Tokenizer | None:
+    """The tokenizer of that name, if it is not one that is trained."""
+    classes = n_classes(name)
+    return Pixels(classes) if classes is not None else FIXED[name]() if name in FIXED else None
+
+
 def build(name: str, train_texts: Iterable[str]) -> Tokenizer:
     """The tokenizer of that name; `bpe-<V>` is trained on the texts, which must be those of the train split alone."""
-    return FIXED[name]() if name in FIXED else train_bpe(bpe_vocabulary(name), train_texts)
+    return fixed(name) or train_bpe(bpe_vocabulary(name), train_texts)
 
 
 def load(name: str, folder: Path) -> Tokenizer:
     """The tokenizer of that name which is kept in a folder of token shards."""
-    if name in FIXED:
-        return FIXED[name]()
-    return BPE(bpe_vocabulary(name), (folder / FILE).read_text(encoding="utf-8"))
+    return fixed(name) or BPE(bpe_vocabulary(name), (folder / FILE).read_text(encoding="utf-8"))
 
 
 def save(tokenizer: Tokenizer, folder: Path) -> None:

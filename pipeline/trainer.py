@@ -21,6 +21,7 @@ from algoprogress.pipeline.bookkeeping import Bookkeeping, Run
 from algoprogress.pipeline.data import Tokens
 from algoprogress.pipeline.evaluation import validate
 from algoprogress.pipeline.gradient import State, backward, clip
+from algoprogress.pipeline.objectives import check, examples
 from algoprogress.pipeline.policy import Policy, lstm_in_bfloat16
 from algoprogress.results import StoreError
 
@@ -83,8 +84,7 @@ def _train(
     micro_batches: int,
     policy: Policy,
 ) -> Run:
-    if tokens.vocab_size != spec.data.vocab_size:
-        raise ValueError(f"the tokens have a vocabulary of {tokens.vocab_size}, the spec says {spec.data.vocab_size}")
+    check(spec, tokens)
     if spec.dtype == "bfloat16" and spec.architecture.name == "lstm" and device == "cpu" and not lstm_in_bfloat16():
         raise ValueError("torch has no LSTM in bfloat16 for this processor: give these runs dtype float32 or auto")
     torch.set_num_threads(n_threads)
@@ -116,8 +116,8 @@ def _train(
         rate = spec.learning_rate * spec.schedule.factor(step, S)
         for group in optimizer.param_groups:
             group["lr"] = rate
-        batch = batches[step]
-        loss, state = backward(compiled, batch[:, :-1], batch[:, 1:], state, spec.dtype, micro_batches)
+        x, y = examples(spec, batches[step], step)
+        loss, state = backward(compiled, x, y, state, spec.dtype, micro_batches)
         factor = 1.0 if spec.reparameterization is None else spec.reparameterization.clip_factor(step)
         norm = clip(model, None if spec.clip is None else spec.clip * factor)
         optimizer.step()

@@ -16,6 +16,17 @@ from algoprogress.ablations import ops
 from algoprogress.ablations.architectures import ArchitectureConfig, architectures
 from algoprogress.ablations.config import Whole
 
+# Radford et al. 2019: 2017's choices, but norms before the layers, learned positions and smaller residual projections.
+GPT2: dict[str, Any] = {
+    "activation": "gelu",
+    "norm": "layernorm",
+    "placement": "pre",
+    "position": "learned",
+    "bias": True,
+    "ff_ratio": 4.0,
+    "init": "depth_scaled",
+}
+
 
 @architectures.register("transformer")
 class Transformer(ArchitectureConfig):
@@ -64,6 +75,9 @@ class Transformer(ArchitectureConfig):
             "bias": False,
             "ff_ratio": 8 / 3,
         },
+        # 124 M parameters with the vocabulary and the 1,024 tokens of Radford et al. 2019; theirs has dropout 0.1
+        "gpt2": {**GPT2, "width": 768, "n_layers": 12, "head_dim": 64},
+        "gpt2_nano": {**GPT2, "width": 64, "n_layers": 4},
     }
 
     @model_validator(mode="after")
@@ -162,9 +176,9 @@ class Stacked(nn.Linear):
 class Attention(nn.Module):
     turns: Tensor
 
-    def __init__(self, c: Transformer, context: int) -> None:
+    def __init__(self, c: Transformer, context: int, causal: bool) -> None:
         super().__init__()
-        self.n_heads, self.n_kv_heads, self.dropout = c.n_heads, c.n_kv_heads, c.dropout
+        self.n_heads, self.n_kv_heads, self.dropout, self.causal = c.n_heads, c.n_kv_heads, c.dropout, causal
         self.grouped = self.n_kv_heads < self.n_heads
         if self.grouped:
             self.q = nn.Linear(c.width, c.width, bias=c.bias)
@@ -184,7 +198,7 @@ class Attention(nn.Module):
     def forward(self, x_BTD: Tensor, residual_BTD: Tensor) -> Tensor:
         turns = self.turns[: x_BTD.shape[1]] if self.rotary else None
         dropout = self.dropout if self.training else 0.0
-        y_BTD = ops.attention(self.heads(x_BTD), self.n_heads, turns, dropout)
+        y_BTD = ops.attention(self.heads(x_BTD), self.n_heads, turns, dropout, self.causal)
         return ops.linear(self.out, y_BTD, residual_BTD, dropout)
 
     def heads(self, x_BTD: Tensor) -> Tensor:
@@ -243,10 +257,10 @@ class MixtureOfExperts(nn.Module):
 
 
 class Block(nn.Module):
-    def __init__(self, c: Transformer, context: int) -> None:
+    def __init__(self, c: Transformer, context: int, causal: bool = True) -> None:
         super().__init__()
         self.pre = c.placement == "pre"
-        self.attention = Attention(c, context)
+        self.attention = Attention(c, context, causal)
         self.feed_forward = MixtureOfExperts(c) if c.experts > 1 else FeedForward(c)
         self.norm1, self.norm2 = make_norm(c.norm, c.width), make_norm(c.norm, c.width)
 
@@ -256,6 +270,25 @@ class Block(nn.Module):
             return self.feed_forward(ops.norm(self.norm2, x), x)
         x = ops.norm(self.norm1, self.attention(x, x))
         return ops.norm(self.norm2, self.feed_forward(x, x))
+
+
+@torch.no_grad()
+def initialise(model: nn.Module, head: nn.Linear, c: Transformer) -> None:
+    """Draw the weights of a model of such blocks with this output layer."""
+    residual = {id(m) for name, m in model.named_modules() if name.endswith((".out", ".down"))}
+    for module in model.modules():
+        if isinstance(module, nn.Embedding) or module is head:
+            nn.init.normal_(module.weight, std=c.init_std)  # type: ignore[arg-type]
+        elif isinstance(module, nn.Linear):
+            std = c.init_std / math.sqrt(2 * c.n_layers) if id(module) in residual else c.init_std
+            if c.init == "xavier":
+                nn.init.xavier_uniform_(module.weight)
+            else:
+                nn.init.normal_(module.weight, std=std if c.init == "depth_scaled" else c.init_std)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+    if head.bias is not None:
+        nn.init.zeros_(head.bias)
 
 
 class TransformerModel(nn.Module):
@@ -276,22 +309,7 @@ class TransformerModel(nn.Module):
         self.head = nn.Linear(c.width, vocab_size, bias=False)
         if c.tied:
             self.head.weight = self.embedding.weight
-        self.initialise(c)
-
-    @torch.no_grad()
-    def initialise(self, c: Transformer) -> None:
-        residual = {id(m) for name, m in self.named_modules() if name.endswith((".out", ".down"))}
-        for module in self.modules():
-            if isinstance(module, nn.Embedding) or module is self.head:
-                nn.init.normal_(module.weight, std=c.init_std)  # type: ignore[arg-type]
-            elif isinstance(module, nn.Linear):
-                std = c.init_std / math.sqrt(2 * c.n_layers) if id(module) in residual else c.init_std
-                if c.init == "xavier":
-                    nn.init.xavier_uniform_(module.weight)
-                else:
-                    nn.init.normal_(module.weight, std=std if c.init == "depth_scaled" else c.init_std)
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
+        initialise(self, self.head, c)
 
     def forward(self, tokens_BT: Tensor, state: None = None) -> tuple[Tensor, None]:
         T = tokens_BT.shape[1]

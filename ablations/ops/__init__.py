@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from algoprogress.ablations.ops.compiled import Kernels
 
 
+UNSCORED = -100  # the target of a token that is read and not predicted: torch's default
 Attention = Literal["fused", "products", "twice_differentiable"]
 
 
@@ -103,16 +104,19 @@ def rotate(x_BTHK: Tensor, turns_T1K: Tensor) -> Tensor:
     return torch.view_as_real(pairs * turns_T1K).flatten(-2)
 
 
-def attention(qkv_BTD: Tensor, n_heads: int, turns_TK2: Tensor | None, dropout: float = 0.0) -> Tensor:
-    """softmax(q k' / sqrt K) v over the tokens so far, (B, T, D).
+def attention(
+    qkv_BTD: Tensor, n_heads: int, turns_TK2: Tensor | None, dropout: float = 0.0, causal: bool = True
+) -> Tensor:
+    """softmax(q k' / sqrt K) v over the tokens so far, or over all of them; (B, T, D).
 
     Args:
         qkv_BTD: queries, keys and values side by side, each of H heads; (B, T, 3 D).
         n_heads: H.
         turns_TK2: cosines and sines by which queries and keys are turned (Su et al. 2021), (T, 1, K/2, 2); or None.
         dropout: of the weights.
+        causal: whether a token sees none after it.
     """
-    if not dropout and (kernels := kernels_for("attention", qkv_BTD)):
+    if causal and not dropout and (kernels := kernels_for("attention", qkv_BTD)):
         return kernels.attention(qkv_BTD, n_heads, turns_TK2)
     (B, T, D3), H = qkv_BTD.shape, n_heads
     qk_BTHK, v = qkv_BTD.view(B, T, 3 * H, D3 // (3 * H)).split([2 * H, H], dim=2)
@@ -122,18 +126,18 @@ def attention(qkv_BTD: Tensor, n_heads: int, turns_TK2: Tensor | None, dropout: 
     q, k, v = (x.transpose(1, 2) for x in (*qk_BTHK.chunk(2, dim=2), v))
     way = chosen().attention
     if way == "products" and not dropout:
-        y_BHTK = _by_products(q, k, v)
+        y_BHTK = _by_products(q, k, v, causal)
     else:
         twice = way == "twice_differentiable"
         with sdpa_kernel(SDPBackend.MATH) if twice else contextlib.nullcontext():
-            y_BHTK = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=True)
+            y_BHTK = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=causal)
     return y_BHTK.transpose(1, 2).reshape(B, T, D3 // 3)
 
 
-def _by_products(q_BHTK: Tensor, k_BHTK: Tensor, v_BHTK: Tensor) -> Tensor:
+def _by_products(q_BHTK: Tensor, k_BHTK: Tensor, v_BHTK: Tensor, causal: bool) -> Tensor:
     B, H, T, K = q_BHTK.shape
     q, k, v = (x.reshape(B * H, T, K) for x in (q_BHTK, k_BHTK, v_BHTK))
-    unseen_TT = torch.full((T, T), -math.inf, dtype=q.dtype, device=q.device).triu(1)
+    unseen_TT = torch.full((T, T), -math.inf if causal else 0.0, dtype=q.dtype, device=q.device).triu(1)
     scores_NTT = torch.baddbmm(unseen_TT, q, k.transpose(1, 2), alpha=K**-0.5)
     return torch.bmm(scores_NTT.softmax(-1).to(v.dtype), v).view(B, H, T, K)
 
@@ -163,7 +167,13 @@ def gelu(x: Tensor) -> Tensor:
 
 
 def cross_entropy(logits_NV: Tensor, targets_N: Tensor) -> Tensor:
-    """Mean of -ln softmax(logits)[target], nats/token. The logits may be overwritten: they are not to be used again."""
+    """Mean of -ln softmax(logits)[target], nats/token, over the targets that are not UNSCORED.
+
+    The logits may be overwritten: they are not to be used again.
+    """
     if logits_NV.requires_grad and (kernels := kernels_for("cross_entropy", logits_NV)):
+        scored = targets_N != UNSCORED
+        if not scored.all():
+            logits_NV, targets_N = logits_NV[scored], targets_N[scored]
         return kernels.cross_entropy(logits_NV, targets_N)
-    return F.cross_entropy(logits_NV, targets_N)
+    return F.cross_entropy(logits_NV, targets_N, ignore_index=UNSCORED)

@@ -72,50 +72,53 @@ class _ActivationBackward(torch.autograd.Function):
 
 
 class _CrossEntropy(torch.autograd.Function):
-    """Mean over N of -log p[target]."""
+    """Mean of -log p[target] over those of the N that have a target; the others have the target `ignored`."""
 
     @staticmethod
-    def forward(ctx: Any, logits_NV: Tensor, targets_N: Tensor) -> Tensor:
+    def forward(ctx: Any, logits_NV: Tensor, targets_N: Tensor, ignored: int) -> Tensor:
         ctx.save_for_backward(logits_NV, targets_N)
-        return F.cross_entropy(logits_NV, targets_N)
+        ctx.ignored = ignored
+        return F.cross_entropy(logits_NV, targets_N, ignore_index=ignored)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Any:
         logits_NV, targets_N = ctx.saved_tensors
         if not hasattr(ctx, "remembered"):
             with torch.no_grad():
-                ctx.remembered = F.softmax(logits_NV, 1)
-        return _CrossEntropyBackward.apply(gradients[0], logits_NV, ctx.remembered, targets_N), None
+                scored_N = (targets_N != ctx.ignored).to(logits_NV)
+                weights_N1 = (scored_N / scored_N.sum())[:, None]
+                ctx.remembered = F.softmax(logits_NV, 1), weights_N1, torch.where(scored_N > 0, targets_N, 0)[:, None]
+        return _CrossEntropyBackward.apply(gradients[0], logits_NV, *ctx.remembered), None, None
 
 
 class _CrossEntropyBackward(torch.autograd.Function):
-    """(p - onehot) g / N, whose derivative along the logits is (diag p - p p') g / N."""
+    """(p - onehot) w g, whose derivative along the logits is (diag p - p p') w g, with weights w that add to 1."""
 
     @staticmethod
-    def forward(ctx: FunctionCtx, g: Tensor, logits_NV: Tensor, p_NV: Tensor, targets_N: Tensor) -> Tensor:
-        scaled_NV = p_NV * (g / len(p_NV))
-        ctx.save_for_backward(p_NV, scaled_NV, targets_N)
-        found = scaled_NV.clone()
-        found[torch.arange(len(found), device=found.device), targets_N] -= g / len(found)
-        return found
+    def forward(
+        ctx: FunctionCtx, g: Tensor, logits_NV: Tensor, p_NV: Tensor, weights_N1: Tensor, targets_N1: Tensor
+    ) -> Tensor:
+        scaled_NV = p_NV * (weights_N1 * g)
+        ctx.save_for_backward(p_NV, scaled_NV, weights_N1, targets_N1)
+        return scaled_NV.scatter_add(1, targets_N1, -weights_N1 * g)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Any:
-        p_NV, scaled_NV, targets_N = ctx.saved_tensors
+        p_NV, scaled_NV, weights_N1, targets_N1 = ctx.saved_tensors
         v_NV = gradients[0]
         along_logits = along_g = None
         mean_N1 = torch.bmm(p_NV[:, None], v_NV[:, :, None])[:, 0]
         if ctx.needs_input_grad[1]:
             along_logits = (v_NV - mean_N1).mul_(scaled_NV)
         if ctx.needs_input_grad[0]:
-            along_g = (mean_N1 - v_NV.gather(1, targets_N[:, None])).sum() / len(p_NV)
-        return along_g, along_logits, None, None
+            along_g = ((mean_N1 - v_NV.gather(1, targets_N1)) * weights_N1).sum()
+        return along_g, along_logits, None, None, None
 
 
 class RememberedDerivatives(TorchFunctionMode):
     """Within it, activations and cross-entropies keep what their second derivatives are made of.
 
-    Whatever else a call asks for, such as class weights or tokens to be ignored, is left to torch.
+    Whatever else a call asks for, such as class weights, is left to torch.
     """
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -125,7 +128,7 @@ class RememberedDerivatives(TorchFunctionMode):
         if func is F.silu and len(args) == 1 and not kwargs.get("inplace"):
             return _Activation.apply(args[0], func, silu)
         if func is F.cross_entropy and len(args) == 2 and _plain_classes(args[1], args[0], kwargs):
-            return _CrossEntropy.apply(*args)
+            return _CrossEntropy.apply(*args, kwargs.get("ignore_index", -100))
         return func(*args, **kwargs)
 
 
@@ -133,6 +136,4 @@ def _plain_classes(targets: Tensor, logits: Tensor, kwargs: dict[str, Any]) -> b
     usual = {"weight": None, "size_average": None, "reduce": None, "reduction": "mean", "label_smoothing": 0.0}
     if any(kwargs.get(name, value) != value for name, value in usual.items()):
         return False
-    if logits.ndim != 2 or targets.ndim != 1 or targets.is_floating_point():
-        return False
-    return not bool((targets == kwargs.get("ignore_index", -100)).any())
+    return logits.ndim == 2 and targets.ndim == 1 and not targets.is_floating_point()

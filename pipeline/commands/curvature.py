@@ -34,7 +34,9 @@ BatchTokensOption = Annotated[int, typer.Option(help="Tokens of each.")]
 DtypeOption = Annotated[str, typer.Option(help="float32 or float64, of the model; vectors are float64.")]
 SeedOption = Annotated[int, typer.Option(help="Of the random directions, and of a preset's weights and data.")]
 AlongOption = Annotated[str, typer.Option(help="Optimizer that a preset is trained with.")]
-ModeOption = Annotated[str, typer.Option(help="eval or train: train gives batch norms the statistics of the batch.")]
+BatchNormOption = Annotated[
+    str, typer.Option(help="eval: with the running statistics; train: with those of each batch, as in training.")
+]
 SampleOption = Annotated[
     int | None, typer.Option("--blocks", min=1, help="Only so many of the blocks, drawn at random by the seed.")
 ]
@@ -42,7 +44,7 @@ PublishOption = Annotated[
     bool,
     typer.Option("--publish", help="Keep it in the store; what is there is read, an interrupted one goes on."),
 ]
-CorpusOption = Annotated[str | None, typer.Option(help="That a preset reads; default: english.")]
+CorpusOption = Annotated[str | None, typer.Option(help="That a preset reads; default: english, or digits for images.")]
 
 PROBES, STEPS, BATCHES, BATCH_TOKENS = 4, 40, 1, 1024  # minutes on one core; the options name the literature's
 
@@ -61,7 +63,7 @@ def spectrum(
     batches: BatchesOption = 1,
     batch_tokens: BatchTokensOption = BATCH_TOKENS,
     dtype: DtypeOption = "float32",
-    mode: ModeOption = "eval",
+    batch_norm: BatchNormOption = "eval",
     seed: SeedOption = 0,
     along: AlongOption = "adamw",
     corpus: CorpusOption = None,
@@ -88,7 +90,7 @@ def spectrum(
         batches=batches,
         batch_tokens=batch_tokens,
         dtype=dtype,
-        mode=mode,
+        batch_norm=batch_norm,
         seed=seed,
     )
     seen = _observe(probe, subject, at, along, seed, corpus, store, publish)
@@ -113,7 +115,7 @@ def heterogeneity(
     batches: BatchesOption = 1,
     batch_tokens: BatchTokensOption = BATCH_TOKENS,
     dtype: DtypeOption = "float32",
-    mode: ModeOption = "eval",
+    batch_norm: BatchNormOption = "eval",
     seed: SeedOption = 0,
     along: AlongOption = "adamw",
     corpus: CorpusOption = None,
@@ -130,7 +132,13 @@ def heterogeneity(
     from algoprogress.ablations.probes import Spectra
     from algoprogress.analysis.curvature.frames import heterogeneity_of, pairs_of
 
-    measured = {"batches": batches, "batch_tokens": batch_tokens, "dtype": dtype, "mode": mode, "seed": seed}
+    measured = {
+        "batches": batches,
+        "batch_tokens": batch_tokens,
+        "dtype": dtype,
+        "batch_norm": batch_norm,
+        "seed": seed,
+    }
     probe = _checked(Spectra, sample=blocks, probes=probes, steps=steps, **measured)
     seen = _observe(probe, subject, at, along, seed, corpus, store, publish)
     table, pairs = (
@@ -158,7 +166,7 @@ def sharpness(
     batches: BatchesOption = 4,
     batch_tokens: BatchTokensOption = BATCH_TOKENS,
     dtype: DtypeOption = "float32",
-    mode: ModeOption = "eval",
+    batch_norm: BatchNormOption = "eval",
     seed: SeedOption = 0,
     along: AlongOption = "adamw",
     corpus: CorpusOption = None,
@@ -174,7 +182,7 @@ def sharpness(
     from algoprogress.analysis.curvature.ratios import along_updates, with_ratios
 
     names = tuple(name.strip() for name in optimizer.split(","))
-    measured = {"batches": batches, "batch_tokens": batch_tokens, "dtype": dtype, "mode": mode}
+    measured = {"batches": batches, "batch_tokens": batch_tokens, "dtype": dtype, "batch_norm": batch_norm}
     probe = _checked(Sharpness, optimizers=names, clip=clip, **measured)
     seen = _observe(probe, subject, at, along, seed, corpus, store, publish)
     rows = pd.concat([one.rows.assign(at=one.step, loss=one.loss) for one in seen], ignore_index=True)

@@ -202,7 +202,7 @@ def copy(
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Copy studies with their runs and probes into another store, such as one to publish. Safe to interrupt and repeat."""
+    """Copy studies, runs and probes into another store, such as one to publish. Safe to interrupt or repeat."""
     from algoprogress.results import Store
     from algoprogress.results.studies import study_run_ids
 

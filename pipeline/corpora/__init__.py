@@ -1,4 +1,5 @@
-"""Which corpora there are: the built-in ones by name, Hugging Face data sets as `hf:...`, and anybody's own as a path.
+"""Which corpora there are: the built-in ones by name, Hugging Face data sets as `hf:...`, and anybody's own as a path,
+or as `images:...`.
 
 A new built-in corpus is a new file in this folder with a `CORPUS` in it.
 """
@@ -26,16 +27,19 @@ def find(corpus: str) -> Corpus | Shards:
     Raises:
         CorpusError: neither a known name nor the path of a file or folder with text.
     """
-    from algoprogress.pipeline.corpora import huggingface, local, shards
+    from algoprogress.pipeline.corpora import huggingface, images, local, shards
 
     if corpus in built_in():
         return built_in()[corpus]
     if corpus.startswith(huggingface.PREFIX):
         return huggingface.corpus(corpus)
+    if corpus.startswith(images.PREFIX):
+        return images.corpus(corpus)
     path = Path(corpus).expanduser()
     if not corpus or not path.exists():
         raise CorpusError(
             f"There is no corpus and no file {corpus!r}; use one of {', '.join(built_in())}, "
-            f"{huggingface.PREFIX}<data set>, or the path of a file or folder that exists."
+            f"{huggingface.PREFIX}<data set>, {images.PREFIX}<folder>@<pixels>, or the path of a file or folder that "
+            "exists."
         )
     return shards.corpus(corpus) if shards.is_shards(path) else local.corpus(corpus)

@@ -89,6 +89,22 @@ def read_documents(sha256: str, split: str) -> Iterator[str]:
                 yield text[entry["start"] : entry["start"] + entry["bytes"]].decode("utf-8")
 
 
+def image_facts(name: str, sha256: str) -> tuple[int, int]:
+    """(classes, values of an image) of a stored corpus of images.
+
+    Raises:
+        CorpusError: it holds something else.
+    """
+    classes = values = 0
+    for split in SPLITS:
+        for text in read_documents(sha256, split):
+            label, _, digits = text.partition(" ")
+            if not label.isdecimal() or len(label) > 5 or not digits.isalnum():
+                raise CorpusError(f"The corpus {name} holds no images; use digits or images:<folder>@<side>.")
+            classes, values = max(classes, int(label) + 1), len(digits) // 2
+    return classes, values
+
+
 def _write_text(corpus: Corpus, path: Path) -> tuple[list[dict[str, Any]], dict[str, dict[str, Any]], int]:
     entries: list[dict[str, Any]] = []
     sources: dict[str, dict[str, Any]] = {}

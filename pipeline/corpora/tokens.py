@@ -36,7 +36,8 @@ class Tokens:
     """The tokens of one corpus in one tokenizer.
 
     `train`, `val` and `test` are memory-mapped and one-dimensional; `val_documents` holds where each document of `val`
-    starts. `about` is the sidecar: counts per split, sources, licences, hashes.
+    starts. `about` is the sidecar: counts per split, sources, licences, hashes. `vocab_size` is what a prediction
+    chooses from: of images, which have `image_values` values each, the classes.
     """
 
     corpus: str
@@ -52,10 +53,12 @@ class Tokens:
     test_documents: NDArray[np.int64]
     folder: Path
     about: dict[str, Any]
+    image_values: int | None = None
 
     def epochs(self, tokens: float) -> float:
-        """How often a run of that many tokens reads the train split."""
-        return tokens / len(self.train)
+        """How often a run of that many tokens reads the train split; of an image only its values are read."""
+        values = self.image_values
+        return tokens / len(self.train) * (1 if values is None else (values + tokenizers.RECORD_ENDS) / values)
 
     def bytes_in(self, split: str, n_tokens: int | None = None) -> float:
         """UTF-8 bytes that the first `n_tokens` tokens of a split stand for; the end of a text stands for none.
@@ -104,6 +107,7 @@ def read(corpus: str, corpus_sha256: str, tokenizer: str) -> Tokens | None:
         test_documents=np.load(folder / "test.npy"),
         folder=folder,
         about=about,
+        image_values=about.get("image_values"),
     )
 
 
@@ -125,7 +129,7 @@ def write(corpus: dict[str, Any], name: str) -> None:
         raise CorpusError(
             f"The corpus {shards.name} is token shards, which {name} did not make; use {' or '.join(tokenizers.FIXED)}."
         )
-    trained = shards is None and name not in tokenizers.FIXED
+    trained = shards is None and tokenizers.fixed(name) is None
     tokenizer = tokenizers.build(name, store.read_documents(corpus["corpus_sha256"], "train") if trained else ())
     dtype = np.dtype("<u2" if tokenizer.vocab_size <= 2**16 else "<u4")
     with temporary_folder(folder.parent, folder.name) as temporary:
@@ -154,6 +158,7 @@ def write(corpus: dict[str, Any], name: str) -> None:
             "vocab_size": tokenizer.vocab_size,
             "eot": tokenizer.eot,
             "dtype": dtype.str,
+            "image_values": tokenizer.values if isinstance(tokenizer, tokenizers.Pixels) else None,
             "splits": splits,
             "sources": corpus.get("sources", {}),
         }

@@ -17,15 +17,22 @@ STACKED = {
     "kv": ("k", "v"),
     "up": ("gate", "up"),
 }  # the projections of a Stacked layer, in its order
-GROUPS = {"out": "o", "weight_ih": "input", "weight_hh": "recurrent"}  # where the field's word is not ours or torch's
+# where the field's word is not ours or torch's
+GROUPS = {
+    "out": "o",
+    "weight_ih": "input",
+    "weight_hh": "recurrent",
+    "position": "embedding",
+    "class_token": "embedding",
+}
 NORMS = (nn.LayerNorm, nn.RMSNorm, nn.GroupNorm, nn.modules.batchnorm._BatchNorm)
 
 
 def blocks_of(model: nn.Module) -> list[Block]:
     """A block for each weight, bias and norm, in the order of the model.
 
-    Groups: embedding, head, q, k, v, o, gate, up, down, input and recurrent of an LSTM, norm, bias; of another matrix
-    the name of its layer.
+    Groups: embedding, head, q, k, v, o, gate, up, down, input and recurrent of an LSTM, conv, fc and patch of models of
+    images, norm, bias; of another matrix the name of its layer.
     """
     found: list[Block] = []
     part = roles(model)
@@ -45,6 +52,10 @@ def blocks_of(model: nn.Module) -> list[Block]:
                 found.append(Block(path or attribute, part[parameter], (Piece(parameter),)))
             elif isinstance(module, Stacked) and module.n_stacked > 1:
                 found += _stacked(path, layer, module)
+            elif part[parameter] == "convolution":
+                found.append(Block(path, "conv", (Piece(parameter),)))
+            elif attribute == "weight" and layer.isdecimal():  # one of a list of layers
+                found.append(Block(path, path.split(".")[-2], (Piece(parameter),)))
             elif attribute == "weight":
                 group = GROUPS.get(layer, layer)
                 found.append(Block(".".join([*path.split(".")[:-1], group]), group, (Piece(parameter),)))

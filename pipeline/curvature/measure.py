@@ -88,13 +88,7 @@ def spectra(probe: Spectra, model: nn.Module, spec: RunSpec, tokens: Tokens, tel
 def measured_problem(probe: Measurement, model: nn.Module, spec: RunSpec, tokens: Tokens) -> tuple[nn.Module, Problem]:
     """A copy of the model as the probe measures it, and its loss on the probe's tokens."""
     batches = batches_of(spec, tokens, probe.batches, probe.batch_tokens)
-    copied, problem = problem_of(model, batches, probe.dtype)
-    if probe.mode == "train":
-        for module in copied.modules():
-            if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                module.train()
-                module.momentum = 0.0  # looking must not move the running statistics
-    return copied, problem
+    return problem_of(model, batches, probe.dtype, probe.batch_norm)
 
 
 def chosen(probe: Spectra, blocks: Sequence[Block]) -> list[Block]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -17,6 +16,7 @@ from algoprogress.ablations.schedules import Constant
 from algoprogress.ablations.spec import Data, RunSpec
 from algoprogress.analysis.curvature.problem import Problem
 from algoprogress.pipeline.curvature.updates import middle_rate
+from algoprogress.pipeline.objectives import n_windows, validation
 from algoprogress.results.record import is_run_id
 
 if TYPE_CHECKING:
@@ -24,7 +24,10 @@ if TYPE_CHECKING:
     from algoprogress.results import Store
 
 Dtype = Literal["float32", "float64"]
-CONTEXT = 128  # of a preset: the default of a run
+BatchNorm = Literal["eval", "train"]
+IMAGES = "digits"  # that a preset reads where it reads images
+CONTEXT = 128  # of a preset that reads text: the default of a run
+STEP_IMAGES = 32  # of a step of training a preset: 2,048 values of digits, the tokens of a step of text
 
 
 def presets() -> dict[str, ArchitectureConfig]:
@@ -46,12 +49,11 @@ def spec_of(target: str, store: Store, steps: int, along: str, seed: int, corpus
         steps: that a preset has to be trained for.
         along: the optimizer that a preset is trained with, at the middle one of the rates that it is tuned over.
         seed: of a preset.
-        corpus: of a preset; by default the corpus that studies have.
+        corpus: of a preset; by default the corpus that studies have, or digits for a model of images.
 
     Raises:
-        ValueError: no such run, architecture or optimizer.
+        ValueError: no such run, architecture or optimizer; or the corpus is not what the architecture reads.
     """
-    from algoprogress.pipeline.data import default_corpus, resolve
     from algoprogress.results.store import UnknownRun
 
     if is_run_id(target):
@@ -62,19 +64,32 @@ def spec_of(target: str, store: Store, steps: int, along: str, seed: int, corpus
     known = presets()
     if target not in known:
         raise ValueError(f"{target!r} is neither a run_id of 20 hex digits nor one of {', '.join(known)}")
-    found = resolve(corpus or default_corpus())
     optimizer = optimizers[along].model_validate({})
-    batch_tokens = RunSpec.model_fields["batch_tokens"].default
+    data, batch_tokens = _data(known[target], corpus)
     return RunSpec(
         architecture=known[target],
         tokens=max(steps, 1) * batch_tokens,
         learning_rate=middle_rate(optimizer),
         optimizer=optimizer,
         schedule=Constant(),
-        data=Data(corpus=found.name, corpus_sha256=found.sha256, context=CONTEXT),
+        data=data,
         batch_tokens=batch_tokens,
         seed=seed,
     )
+
+
+def _data(architecture: ArchitectureConfig, corpus: str | None) -> tuple[Data, int]:
+    """What a preset reads, and the tokens of a step."""
+    from algoprogress.pipeline.corpora.store import image_facts
+    from algoprogress.pipeline.data import default_corpus, resolve
+
+    images = architecture.objective == "class"
+    found = resolve(corpus or (IMAGES if images else default_corpus()))
+    corpus_is = {"corpus": found.name, "corpus_sha256": found.sha256}
+    if not images:
+        return Data(**corpus_is, context=CONTEXT), RunSpec.model_fields["batch_tokens"].default
+    n_classes, values = image_facts(found.name, found.sha256)
+    return Data(**corpus_is, tokenizer=f"pixels-{n_classes}", context=values), STEP_IMAGES * values
 
 
 def steps_of(at: str) -> list[str | int]:
@@ -93,7 +108,8 @@ def steps_of(at: str) -> list[str | int]:
 
 
 def batches_of(spec: RunSpec, tokens: Tokens, n_batches: int, batch_tokens: int) -> list[tuple[Tensor, Tensor]]:
-    """The first tokens of the validation split, the same for every model: (read, to be predicted), each (B, T).
+    """The first windows of the validation split, the same for every model: (read, to be predicted), each (B, T), or
+    (B, T) and (B, 1) of images.
 
     Raises:
         ValueError: the split is too short, or a batch has no whole context.
@@ -104,28 +120,39 @@ def batches_of(spec: RunSpec, tokens: Tokens, n_batches: int, batch_tokens: int)
         raise ValueError(
             f"{n_batches} batches of {batch_tokens} tokens: take at least one, of at least one context of {T} tokens"
         )
-    n = n_batches * B * T
-    if n + 1 > len(tokens.val):
-        raise ValueError(f"{n:,} tokens are wanted, and the validation split has {len(tokens.val):,}: take fewer")
-    stream = torch.from_numpy(np.asarray(tokens.val[: n + 1]).astype(np.int64))
-    shape = (n_batches, B, T)
-    return list(zip(stream[:-1].view(shape), stream[1:].view(shape), strict=True))
+    n, has = n_batches * B, n_windows(spec, len(tokens.val))
+    if n > has:
+        raise ValueError(f"{n * T:,} tokens are wanted, and the validation split has {has * T:,}: take fewer")
+    of = validation(spec, tokens.val, n)
+    return list(zip(of.x_NT.split(B), of.y_NM.split(B), strict=True))
 
 
-def problem_of(model: nn.Module, batches: list[tuple[Tensor, Tensor]], dtype: Dtype) -> tuple[nn.Module, Problem]:
+def problem_of(
+    model: nn.Module, batches: list[tuple[Tensor, Tensor]], dtype: Dtype, batch_norm: BatchNorm = "eval"
+) -> tuple[nn.Module, Problem]:
     """A copy of the model as it is measured, and the loss of it: no dropout, operations that have two derivatives.
 
     A recurrent model begins each context with a state of zeros.
+
+    Args:
+        model: maps (read, state) to (logits, state).
+        batches: see `batches_of`.
+        dtype: of the copy.
+        batch_norm: with the running statistics, so that images are independent, or with those of each batch, as in
+            training, of which the derivatives are then a part.
     """
     copied = copy.deepcopy(model).to(torch.float64 if dtype == "float64" else torch.float32)
     copied.eval()
+    for module in copied.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.train(batch_norm == "train")
 
     def outputs(batch: Any) -> Tensor:
         with ops.math_attention():
-            logits_BTV: Tensor = copied(batch[0], None)[0]
-            return logits_BTV.flatten(0, 1)
+            logits: Tensor = copied(batch[0], None)[0]
+            return logits.flatten(0, 1)
 
     def loss(logits_NV: Tensor, batch: Any) -> Tensor:
-        return F.cross_entropy(logits_NV, batch[1].flatten())
+        return F.cross_entropy(logits_NV, batch[1].flatten(), ignore_index=ops.UNSCORED)
 
     return copied, Problem(batches, outputs, loss)

@@ -14,6 +14,7 @@ from algoprogress.ablations.spec import RunSpec
 from algoprogress.pipeline.batches import Batches, starts
 from algoprogress.pipeline.data import Tokens
 from algoprogress.pipeline.gradient import State, backward, clip
+from algoprogress.pipeline.objectives import examples
 from algoprogress.pipeline.policy import Policy
 from algoprogress.pipeline.trainer import build
 
@@ -48,8 +49,8 @@ def trajectory(
             for group in optimizer.param_groups:
                 group["lr"] = spec.learning_rate * spec.schedule.factor(step, spec.steps)
             with policy.active():  # not over the yield: who looks at the model has ways of their own
-                batch = batches[step]
-                _, state = backward(model, batch[:, :-1], batch[:, 1:], state, spec.dtype)
+                x, y = examples(spec, batches[step], step)
+                _, state = backward(model, x, y, state, spec.dtype)
                 factor = 1.0 if spec.reparameterization is None else spec.reparameterization.clip_factor(step)
                 clip(model, None if spec.clip is None else spec.clip * factor)
         yield model
