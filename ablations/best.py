@@ -45,7 +45,11 @@ def probed(study: Study, losses: Mapping[str, float]) -> Iterator[tuple[str, Ent
     best = best_runs(study, losses)
     for probing in study.probes:
         for arm in probing.arms or study.arms:
-            seeds = sorted({entry.spec.seed for entry in best[arm]})[: probing.seeds]
-            for entry in best[arm]:
+            runs = best[arm]
+            if probing.longest:
+                largest = max((entry.compute_budget or 0.0 for entry in study.arms[arm]), default=0.0)
+                runs = [entry for entry in runs if (entry.compute_budget or 0.0) == largest]
+            seeds = sorted({entry.spec.seed for entry in runs})[: probing.seeds]
+            for entry in runs:
                 if entry.spec.seed in seeds:
                     yield arm, entry, probing

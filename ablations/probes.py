@@ -70,6 +70,7 @@ class Probing(Config):
     at: tuple[Step, ...] = Field(min_length=1, description="steps; 0: initial weights")
     arms: tuple[str, ...] = Field((), description="only of these arms; empty: all")
     seeds: Whole | None = Field(None, ge=1, description="only the first so many seeds")
+    longest: bool = Field(False, description="only the runs of the largest budget of an arm")
 
     def steps(self, steps: int) -> tuple[int, ...]:
         """The steps of a run of that many, in order; sharpness needs a gradient, which the last step does not have.
