@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from algoprogress.pipeline.commands import curvature_studies
 from algoprogress.pipeline.commands.inputs import FigureOption, draw_to
 from algoprogress.pipeline.output import JsonOption, StoreOption, emit, open_store, records
 
@@ -21,6 +22,14 @@ curvature_app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
 )
+
+for command in (
+    curvature_studies.lead,
+    curvature_studies.over_steps,
+    curvature_studies.ratios,
+    curvature_studies.clipped,
+):
+    curvature_app.command()(command)
 
 Subject = Annotated[str, typer.Argument(help="A run_id of the store, or an architecture or preset, such as modern.")]
 AtOption = Annotated[
