@@ -20,6 +20,8 @@ from algoprogress.pipeline.policy import Policy
 from algoprogress.results.probefile import probe_id
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from algoprogress.pipeline.data import Tokens
     from algoprogress.results import Store
 
@@ -94,13 +96,15 @@ def _walk(
     teller: Teller,
     store: Store | None,
 ) -> Any:
-    of_sharpness = [k for found in missing.values() for k in found if isinstance(wanted[k][0], Sharpness)]
-    names = list(dict.fromkeys(name for k in of_sharpness for name in wanted[k][0].optimizers))  # type: ignore[union-attr]
+    followed = {step: [k for k in found if isinstance(wanted[k][0], Sharpness)] for step, found in missing.items()}
+    names = list(dict.fromkeys(name for found in followed.values() for k in found for name in _names(wanted[k][0])))
+    last, last_followed = max(missing), max((step for step, found in followed.items() if found), default=-1)
     followers: dict[str, Follower] = {}
-    last = max(missing)
-    for step, model in enumerate(trajectory(spec, tokens, last, policy, gradient_at_last=bool(names))):
-        followers = followers or {name: Follower(name, model) for name in names}
-        updates = {name: follower.update(model) for name, follower in followers.items()}
+    updates: dict[str, dict[str, Tensor]] = {}
+    for step, model in enumerate(trajectory(spec, tokens, last, policy, gradient_at_last=last == last_followed)):
+        if step <= last_followed:
+            followers = followers or {name: Follower(name, model) for name in names}
+            updates = {name: follower.update(model) for name, follower in followers.items()}
         for k in missing.get(step, []):
             probe = wanted[k][0]
             teller.place = f"step {step}: "
@@ -112,6 +116,10 @@ def _walk(
             if store is not None:
                 publish(store, spec, probe, step, done)
             yield step, k, Seen(probe, step, done.rows, done.loss)
+
+
+def _names(probe: Probe) -> tuple[str, ...]:
+    return probe.optimizers if isinstance(probe, Sharpness) else ()
 
 
 def _parts(store: Store | None, spec: RunSpec, probe: Spectra, step: int) -> Parts:
