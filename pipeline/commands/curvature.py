@@ -9,7 +9,7 @@ import typer
 
 from algoprogress.pipeline.commands import curvature_studies
 from algoprogress.pipeline.commands.inputs import FigureOption, draw_to
-from algoprogress.pipeline.output import JsonOption, StoreOption, emit, open_store, records
+from algoprogress.pipeline.output import JsonOption, StoreOption, emit, note, open_store, records
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -55,6 +55,9 @@ PublishOption = Annotated[
 ]
 CorpusOption = Annotated[str | None, typer.Option(help="That a preset reads; default: english, or digits for images.")]
 
+TokenizerOption = Annotated[str | None, typer.Option(help="Of a preset that reads text, such as bpe-2048.")]
+ContextOption = Annotated[int | None, typer.Option(min=2, help="Tokens that a preset of text sees; default: 128.")]
+
 PROBES, STEPS, BATCHES, BATCH_TOKENS = 4, 40, 1, 1024  # minutes on one core; the options name the literature's
 
 
@@ -76,6 +79,8 @@ def spectrum(
     seed: SeedOption = 0,
     along: AlongOption = "adamw",
     corpus: CorpusOption = None,
+    tokenizer: TokenizerOption = None,
+    context: ContextOption = None,
     figure: FigureOption = None,
     publish: PublishOption = False,
     store: StoreOption = None,
@@ -102,7 +107,7 @@ def spectrum(
         batch_norm=batch_norm,
         seed=seed,
     )
-    seen = _observe(probe, subject, at, along, seed, corpus, store, publish)
+    seen = _observe(probe, subject, at, along, seed, (corpus, tokenizer, context), store, publish)
     table = pd.concat([block_table(one.rows).assign(at=one.step) for one in seen], ignore_index=True)
     if figure is not None:
         from algoprogress.analysis.figures.curvature import block_spectra
@@ -128,6 +133,8 @@ def heterogeneity(
     seed: SeedOption = 0,
     along: AlongOption = "adamw",
     corpus: CorpusOption = None,
+    tokenizer: TokenizerOption = None,
+    context: ContextOption = None,
     figure: FigureOption = None,
     publish: PublishOption = False,
     store: StoreOption = None,
@@ -149,7 +156,7 @@ def heterogeneity(
         "seed": seed,
     }
     probe = _checked(Spectra, sample=blocks, probes=probes, steps=steps, **measured)
-    seen = _observe(probe, subject, at, along, seed, corpus, store, publish)
+    seen = _observe(probe, subject, at, along, seed, (corpus, tokenizer, context), store, publish)
     table, pairs = (
         pd.concat([of(one.rows, sigma, points).assign(at=one.step) for one in seen], ignore_index=True)
         for of in (heterogeneity_of, pairs_of)
@@ -179,6 +186,8 @@ def sharpness(
     seed: SeedOption = 0,
     along: AlongOption = "adamw",
     corpus: CorpusOption = None,
+    tokenizer: TokenizerOption = None,
+    context: ContextOption = None,
     figure: FigureOption = None,
     publish: PublishOption = False,
     store: StoreOption = None,
@@ -193,7 +202,7 @@ def sharpness(
     names = tuple(name.strip() for name in optimizer.split(","))
     measured = {"batches": batches, "batch_tokens": batch_tokens, "dtype": dtype, "batch_norm": batch_norm}
     probe = _checked(Sharpness, optimizers=names, clip=clip, **measured)
-    seen = _observe(probe, subject, at, along, seed, corpus, store, publish)
+    seen = _observe(probe, subject, at, along, seed, (corpus, tokenizer, context), store, publish)
     rows = pd.concat([one.rows.assign(at=one.step, loss=one.loss) for one in seen], ignore_index=True)
     table, curves = with_ratios(rows, names[0], by=["at"]), along_updates(rows)
     if figure is not None:
@@ -226,11 +235,21 @@ def _checked(kind: type[Any], **fields: Any) -> Any:
 
 
 def _observe(
-    probe: Probe, subject: str, at: str, along: str, seed: int, corpus: str | None, store: str | None, publish: bool
+    probe: Probe,
+    subject: str,
+    at: str,
+    along: str,
+    seed: int,
+    read: tuple[str | None, str | None, int | None],
+    store: str | None,
+    publish: bool,
 ) -> list[Seen]:
     """The probe at each step; a preset is trained as far as is asked for."""
+    import torch
+
+    from algoprogress.pipeline.bookkeeping import peak_memory
     from algoprogress.pipeline.curvature.observe import observe
-    from algoprogress.pipeline.curvature.subject import spec_of, steps_of
+    from algoprogress.pipeline.curvature.subject import doubts, spec_of, steps_of
     from algoprogress.pipeline.curvature.teller import teller
     from algoprogress.pipeline.data import open_tokens
     from algoprogress.pipeline.policy import choose
@@ -240,15 +259,20 @@ def _observe(
     if "final" in named and not is_run_id(subject):
         raise ValueError(f"{subject} is no run and has no final step: say at which step, such as --at 100")
     numbers = [step for step in named if isinstance(step, int)]
-    spec = spec_of(subject, there, max([0, *numbers]) + (probe.kind == "sharpness"), along, seed, corpus)
+    spec = spec_of(subject, there, max([0, *numbers]) + (probe.kind == "sharpness"), along, seed, *read)
     steps = sorted({spec.steps if step == "final" else int(step) for step in named})
+    for doubt in doubts(spec, there):
+        note(f"warning: {doubt}")
     data = spec.data
 
     def tokens() -> Any:
         return open_tokens(data.corpus, data.corpus_sha256, data.tokenizer)
 
     with teller() as told:
-        return observe(spec, [(probe, steps)], tokens, choose("cpu", spec.dtype), told, there if publish else None)
+        seen = observe(spec, [(probe, steps)], tokens, choose("cpu", spec.dtype), told, there if publish else None)
+    gibibytes = peak_memory(torch.device("cpu")) / 2**30
+    note(f"{spec.n_params_total:,} parameters; {gibibytes:.3g} GiB of memory at most")
+    return seen
 
 
 def _draw(path: Path, plot: Any, table: pd.DataFrame, **size: float) -> None:

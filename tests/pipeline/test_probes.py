@@ -163,3 +163,29 @@ def stored_run(make_spec, tokens, tmp_path):
     record = dict.fromkeys(column.name for column in RECORD_COLUMNS) | {"schema_version": SCHEMA_VERSION} | run.record
     Store(tmp_path / "store").publish(record, run.curve)
     return tmp_path / "store", run.record["run_id"]
+
+
+def test_a_run_from_another_device_is_trained_again_with_a_warning(make_spec, tokens, tmp_path, cli):
+    from algoprogress.pipeline.trainer import train
+    from algoprogress.results.schema import RECORD_COLUMNS, SCHEMA_VERSION
+
+    run = train(make_spec(), tokens)
+    record = dict.fromkeys(column.name for column in RECORD_COLUMNS) | {"schema_version": SCHEMA_VERSION} | run.record
+    Store(tmp_path / "store").publish({**record, "device": "NVIDIA H100"}, run.curve)
+    words = ["curvature", "spectrum", run.record["run_id"], "--by", "full", "--trace-products", 0]
+    code, _, err = cli(*words, "--probes", 1, "--steps", 2, "--batch-tokens", 64, "--store", tmp_path / "store")
+    assert code == 0
+    assert "was trained on NVIDIA H100 and is trained again on cpu" in err
+
+
+def test_a_run_whose_corpus_is_gone_cannot_be_looked_at(stored_run, cli, monkeypatch):
+    from algoprogress.pipeline import data
+
+    def gone(*_):
+        raise data.CorpusError("The corpus words.txt is not here: put it back")
+
+    monkeypatch.setattr(data, "open_tokens", gone)
+    folder, run_id = stored_run
+    code, _, err = cli("curvature", "spectrum", run_id, "--store", folder)
+    assert code == 2
+    assert "words.txt is not here" in err
