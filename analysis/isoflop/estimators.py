@@ -1,10 +1,12 @@
 """The estimators of isoFLOP minima by name."""
 
 from algoprogress.analysis.isoflop.minima import (
+    GRID,
     EachBudget,
     Estimator,
     akima,
     akima_line,
+    akima_on_grid,
     parabola,
     parabola_line,
     robust_parabola,
@@ -16,6 +18,7 @@ ESTIMATORS: dict[str, Estimator] = {
     "parabola": EachBudget(parabola, parabola_line),
     "robust_parabola": EachBudget(robust_parabola, robust_parabola_line),
     "akima": EachBudget(akima, akima_line),
+    "akima_grid": EachBudget(akima_on_grid, akima_line, GRID),
     "surface": Surface(),
 }
 

@@ -35,7 +35,7 @@ def isoflop(
     level: float = 0.95,
     n_resamples: int = 1000,
     seed: int = 0,
-    noise: float | Sequence[float] | None = None,
+    noise: float | Sequence[float] | np.ndarray | None = None,
     resolution: float = 0.0,
     window: float = WINDOW,
     law: Law | None = None,
@@ -46,12 +46,12 @@ def isoflop(
 
     Args:
         runs: rows of one arm with n_params, tokens, loss; see `isoflop_points`.
-        estimator: "parabola" or "robust_parabola" (of loss in ln N), "akima" (an interpolant), each by budget;
-            "surface" (one curve for all budgets).
+        estimator: "parabola" or "robust_parabola" (of loss in ln N), "akima" (an interpolant), "akima_grid" (its least
+            value on a grid), each by budget; "surface" (one curve for all budgets).
         budgets: FLOP, where the runs do not say theirs.
         level, n_resamples, seed: of the intervals. Each resample adds noise to every loss and estimates again.
-        noise: standard deviation of a loss in nats/token, one for all budgets or one for each; by default from the
-            points themselves (`local_noise`).
+        noise: standard deviation of a loss in nats/token, one for all budgets or one for each, or the noise of each
+            resample itself (n_resamples, points by budget and size); by default from the points (`local_noise`).
         resolution: least standard error of ln N* in the power laws, as a share of the mean step of the sizes in ln.
         window: only sizes within this factor of the best one tried at their budget; infinite for all. The farther off,
             the less a size says of where the minimum is, and the more it bends a parabola.
@@ -60,8 +60,8 @@ def isoflop(
         scatter: let the power laws allow for scatter of the minima beyond their errors; without, errors alone weigh.
         medians: draw the power laws through the medians of the resampled minima in place of the minima themselves.
 
-    With "akima", noise 0.002, resolution 0.33, an infinite window, medians and no scatter this is the method of Porian
-    et al. 2024, but for their grid of 25 sizes between two that were trained, which moves exponents by up to .001.
+    With "akima_grid", noise 0.002, resolution 0.33, an infinite window, medians and no scatter this is the method of
+    Porian et al. 2024.
 
     Returns:
         `.minima` [compute, n_params, n_params_low, n_params_high, tokens, tokens_low, tokens_high, loss, loss_low,
@@ -112,10 +112,17 @@ def isoflop(
         for quantity, error in zip(("n_params", "tokens"), sd, strict=True):
             y = np.log(minima[quantity].to_numpy(float))
             if medians and resamples is not None:
-                y = np.median(resamples.log_n_BK if quantity == "n_params" else resamples.log_d_BK, axis=0)
+                y = _medians(resamples.log_n_BK if quantity == "n_params" else resamples.log_d_BK)
             powers[quantity] = power(curves.budgets[used], y[used], error[used], scatter)
     fit = IsoFLOP(estimator, points, minima, pd.DataFrame(), powers, resamples, level)
     return replace(fit, exponents=_exponents(fit))
+
+
+def _medians(values_BK: np.ndarray) -> np.ndarray:
+    """Of the copies that have their minimum inside."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # no copy has one: not a number, and no power law
+        return np.asarray(np.nanmedian(np.where(np.isfinite(values_BK), values_BK, np.nan), axis=0))
 
 
 def _minima(

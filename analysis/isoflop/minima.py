@@ -12,6 +12,7 @@ from algoprogress.analysis.objective import huber
 
 HUBER_K = 1.345  # in standard deviations: 95 % efficient for normal noise (Huber 1981)
 MAD = 1.4826  # standard deviation of normal noise over its median absolute deviation
+GRID = 25  # sizes for each gap between two that were trained: Porian et al. 2024
 REWEIGHTED = 30  # steps of reweighting; curves of ten points come to rest in about ten
 
 
@@ -79,6 +80,9 @@ class Estimator(Protocol):
     def lines(self, curves: Curves, loss: np.ndarray, grid: Curves) -> np.ndarray:
         """The loss between the points, at the sizes of `grid`, which has the budgets of `curves`."""
 
+    def spacing(self, curves: Curves) -> np.ndarray:
+        """A step of the sizes in ln N at each budget, (K,): how finely they can tell a minimum."""
+
 
 @dataclass(frozen=True)
 class EachBudget:
@@ -87,10 +91,12 @@ class EachBudget:
     Attributes:
         minimum: (ln N (n,), rising; loss (B, n)) -> minima.
         line: (ln N (n,), loss (n,), ln N of a grid) -> loss on the grid.
+        grid: sizes for each gap among which the minimum is looked for; 0 where it is on no grid.
     """
 
     minimum: Callable[[np.ndarray, np.ndarray], Found]
     line: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
+    grid: int = 0
 
     def minima(self, curves: Curves, loss_Bn: np.ndarray) -> Minima:
         log_n, loss, edge = zip(*(self.minimum(curves.log_n[s], loss_Bn[:, s]) for s in curves.slices), strict=True)
@@ -99,6 +105,11 @@ class EachBudget:
     def lines(self, curves: Curves, loss: np.ndarray, grid: Curves) -> np.ndarray:
         pairs = zip(curves.slices, grid.slices, strict=True)
         return np.concatenate([self.line(curves.log_n[s], loss[s], grid.log_n[t]) for s, t in pairs])
+
+    def spacing(self, curves: Curves) -> np.ndarray:
+        """The mean step of the sizes; of a grid, as many of its steps as there are for a gap."""
+        steps = self.grid * np.array([s.stop - s.start - 1 for s in curves.slices])
+        return curves.spacing * (steps / (steps - 1) if self.grid else 1.0)
 
 
 # ---- parabolas -----------------------------------------------------------------------------------------------------
@@ -173,6 +184,15 @@ def akima(x: np.ndarray, y_Bn: np.ndarray) -> Found:
     at = x[piece] + t[which, piece, member]
     near = 1e-9 * (x[-1] - x[0])
     return at, np.exp(value[which, piece, member]), np.where(at < x[0] + near, -1, np.where(at > x[-1] - near, 1, 0))
+
+
+def akima_on_grid(x: np.ndarray, y_Bn: np.ndarray) -> Found:
+    """The least of Akima's interpolant of ln loss on a grid of 25 sizes a gap, even in ln N: exactly Porian et al."""
+    grid = np.linspace(x[0], x[-1], GRID * (len(x) - 1))
+    value = Akima1DInterpolator(x, np.log(y_Bn), axis=1)(grid)
+    least = value.argmin(1)
+    edge = np.where(least == 0, -1, np.where(least == len(grid) - 1, 1, 0))
+    return grid[least], np.exp(value.min(1)), edge
 
 
 def akima_line(x: np.ndarray, y: np.ndarray, at: np.ndarray) -> np.ndarray:

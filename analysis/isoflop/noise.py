@@ -19,11 +19,13 @@ class Noise:
         sd_K: nats/token.
         pool: residuals scaled to variance 1; empty where the noise was given, and is then normal.
         dof: degrees of freedom of its size; infinite where the noise was given.
+        drawn: the noise of each resample itself (B, n), where it was given.
     """
 
     sd_K: np.ndarray
     pool: np.ndarray
     dof: float
+    drawn: np.ndarray | None = None
 
     def by_point(self, curves: Curves) -> np.ndarray:
         """Standard deviation of each point, (n,)."""
@@ -31,6 +33,8 @@ class Noise:
 
     def draw(self, curves: Curves, n_resamples: int, rng: np.random.Generator) -> np.ndarray:
         """Noise (B, n) in nats/token. Its size differs between resamples by what is not known of it."""
+        if self.drawn is not None:
+            return self.drawn
         n, sd_n = len(curves.log_n), self.by_point(curves)
         if not self.pool.size:
             return sd_n * rng.standard_normal((n_resamples, n))
@@ -38,12 +42,18 @@ class Noise:
         return sd_n * unit * np.sqrt(self.dof / rng.chisquare(self.dof, (n_resamples, 1)))
 
 
-def given_noise(noise: float | Sequence[float], curves: Curves) -> Noise:
-    """Normal noise of a known standard deviation in nats/token, one for all budgets or one for each."""
+def given_noise(noise: float | Sequence[float] | np.ndarray, curves: Curves) -> Noise:
+    """Normal noise of a known standard deviation in nats/token, one for all budgets or one for each; or as drawn."""
     sd = np.asarray(noise, float)
+    if sd.ndim == 2 and sd.shape[1] == len(curves.log_n) and np.isfinite(sd).all():
+        each = np.array([sd[:, s].std() for s in curves.slices])
+        return Noise(each, np.empty(0), float("inf"), drawn=sd)
     if sd.ndim > 1 or (sd.ndim == 1 and len(sd) != len(curves.slices)) or not (np.isfinite(sd) & (sd >= 0)).all():
         n = len(curves.slices)
-        raise ValueError(f"noise is a standard deviation in nats/token, or one for each of {n} budgets, not {noise}.")
+        raise ValueError(
+            f"noise is a standard deviation in nats/token, or one for each of {n} budgets, "
+            f"or the noise (resamples, {len(curves.log_n)} points) itself; not {noise}."
+        )
     return Noise(np.broadcast_to(sd, len(curves.slices)).astype(float), np.empty(0), float("inf"))
 
 

@@ -50,7 +50,7 @@ def resample(
     inside = np.ones_like(edge, bool) if isinstance(found, Surface) else edge == 0
     kept = inside.mean(0)
     log_d_BK = log_tokens(curves, log_d, log_n)
-    least = resolution * curves.spacing
+    least = resolution * found.spacing(curves)
     sd_n, sd_d = (np.maximum(_sd(v, inside), least) / kept.clip(1e-12) for v in (log_n, log_d_BK))
     beyond = np.where(edge < 0, -np.inf, np.inf)
     return Resamples(

@@ -31,6 +31,9 @@ class Surface:
         edge = np.where(log_n < least, -1, np.where(log_n > most, 1, 0))
         return Minima(log_n, E + K * np.exp(-gamma * curves.budgets), edge)
 
+    def spacing(self, curves: Curves) -> np.ndarray:
+        return curves.spacing
+
     def lines(self, curves: Curves, loss: np.ndarray, grid: Curves) -> np.ndarray:
         n_params = np.exp(grid.log_n)
         return self.fit(curves, loss).predict(n_params, np.exp(grid.log_c) / 6 / n_params)

@@ -7,6 +7,7 @@ from algoprogress.analysis.published import (
     AS_PORIAN,
     CHECKS,
     GAINS,
+    NOISE,
     RECIPE,
     STEPS,
     allocation_exponents,
@@ -25,7 +26,7 @@ def test_every_published_number_comes_out(published, check):
 
 
 def test_each_correction_of_porian_et_al_lowers_the_exponent(published):
-    found = allocation_exponents(published, n_resamples=200)
+    found = allocation_exponents(published)
     steps = [found[key] for key in STEPS]
     assert steps == sorted(steps, reverse=True)
 
@@ -33,7 +34,7 @@ def test_each_correction_of_porian_et_al_lowers_the_exponent(published):
 def test_the_intervals_of_porian_et_al_come_out_by_their_method(published):
     runs = published.recipes()
     for row in published.read("porian_published_exponents.csv").itertuples():
-        found = isoflop(runs[tuple(getattr(row, c) for c in RECIPE)], **AS_PORIAN).exponents.iloc[0]
+        found = isoflop(runs[tuple(getattr(row, c) for c in RECIPE)], noise=NOISE, **AS_PORIAN).exponents.iloc[0]
         assert (found["low"], found["high"]) == pytest.approx((row.ci_lo, row.ci_hi), abs=0.0015)
 
 
