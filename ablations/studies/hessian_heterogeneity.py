@@ -24,6 +24,7 @@ from algoprogress.ablations.study import Entry, Study, Sweep, question, studies
 
 IMAGES = Data(corpus="digits", tokenizer="pixels-10", context=64)
 IMAGE_BATCH = 32 * 64  # values: 32 images
+PROBED = 16 * 64  # values that a spectrum is measured on: 16 images
 # Few tokens of many frequencies, as in language at large: bytes leave a short training with their frequencies alone.
 TEXT = Data(tokenizer="bpe-512", context=64)
 VALIDATION = 16_384  # tokens, or values of 256 images
@@ -146,11 +147,11 @@ def hessian_heterogeneity(preset: str = "laptop") -> Study:
 
 def _probes(scale: Scale) -> Iterable[Probing]:
     quadrature = {"probes": scale.directions, "steps": scale.lanczos}
-    for images, batch_tokens in ((True, IMAGE_BATCH), (False, scale.text_batch)):
+    for images, batch_tokens in ((True, PROBED), (False, scale.text_batch)):
         of = [name for name, model in scale.models.items() if (model.objective == "class") == images]
         spectra = Spectra(batch_tokens=batch_tokens, **quadrature)
         yield Probing(probe=spectra, at=(0, "final"), arms=tuple(f"{name}_adam" for name in of), longest=True)
     normed = tuple(f"{name}_adam" for name, m in scale.models.items() if getattr(m, "batch_statistics", False))
     if normed:
-        in_training = Spectra(batch_tokens=IMAGE_BATCH, batch_norm="train", **quadrature)
+        in_training = Spectra(batch_tokens=PROBED, batch_norm="train", **quadrature)
         yield Probing(probe=in_training, at=(0,), arms=normed, longest=True)
