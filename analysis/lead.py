@@ -94,7 +94,8 @@ def gains_of_pairs(
 ) -> pd.DataFrame:
     """The compute-equivalent gain of each arm over the one it is compared with, from the runs of both at best rates.
 
-    Runs that see their data more than once count: the data is the same for both.
+    It is told at the loss that the one that is behind ends with at its largest budget: both reach that. Runs that see
+    their data more than once count: the data is the same for both.
 
     Args:
         runs: of a study, with two budgets or more for each arm.
@@ -103,14 +104,17 @@ def gains_of_pairs(
         seed: of the resampling.
 
     Returns:
-        The gain table with the column model, a row for each pair and compute. Where all computes of one arm do better
-        than all of the other, the gain is censored and the bound that the runs prove.
+        The gain table with the column model, a row for each pair. Where the smallest budget of one arm does better
+        than the largest of the other, the gain is censored and the bound that the runs prove.
     """
     best = best_configurations(runs).drop(columns=["epochs_seen", "stage"], errors="ignore")
     tables = []
     for arm, other in pairs.items():
         both = best[best["arm"].isin([arm, other])]
-        gains = compute_equivalent_gain(both, other, method="interpolated", n_resamples=n_resamples, seed=seed)
+        means = both.groupby(["arm", "compute_budget"])["loss"].mean()
+        behind = max(float(means[name].iloc[-1]) for name in (arm, other))
+        options = {"method": "interpolated", "n_resamples": n_resamples, "seed": seed}
+        gains = compute_equivalent_gain(both, other, at_loss=behind, **options)  # type: ignore[arg-type]
         tables.append(gains.assign(model=model_of(arm, other)))
     return pd.concat(tables, ignore_index=True)
 

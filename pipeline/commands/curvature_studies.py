@@ -56,9 +56,9 @@ def lead(
         ahead = leads(runs, pairs, loss)
         gains = gains_of_pairs(runs, pairs)
     longest = ahead.loc[ahead.groupby("model", sort=False)["compute_budget"].idxmax()]
-    largest = gains.loc[gains.groupby("model", sort=False)["compute"].idxmax(), ["model", "ceg", "ceg_low", "ceg_high"]]
-    table = with_heterogeneity(longest, measured, models, MEASURES).merge(largest, on="model")
-    columns = ["model", *MEASURES, "lead", "low", "high", "n_seeds", "ceg", "ceg_low", "ceg_high"]
+    of_gains = ["ceg", "censored", "ceg_low", "ceg_high"]
+    table = with_heterogeneity(longest, measured, models, MEASURES).merge(gains[["model", *of_gains]], on="model")
+    columns = ["model", *MEASURES, "lead", "low", "high", "n_seeds", *of_gains]
     columns += ["loss", "loss_other", "rate", "rate_other"]
     table = table[columns].assign(log_ceg=lambda t: t["ceg"].map(_log))
     found = pd.DataFrame()

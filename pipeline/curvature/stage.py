@@ -39,7 +39,7 @@ class Todo:
 
 
 def todo(study: Study, store: Store) -> list[Todo]:
-    """What is still to be measured of the runs that are there, those of most steps first.
+    """What is still to be measured of the runs that are there, those of the lowest seed first.
 
     Args:
         study: resolved, as it was written.
@@ -82,7 +82,7 @@ def _all(study: Study, store: Store) -> list[Todo]:
         before = found.get(spec.run_id, Todo(arm, spec, ()))
         more = [(probing.probe, steps)] if steps else []
         found[spec.run_id] = Todo(before.arm, spec, [*before.wanted, *more])
-    return sorted(found.values(), key=lambda one: -max((s for _, steps in one.wanted for s in steps), default=0))
+    return sorted(found.values(), key=lambda one: one.spec.seed)  # so that an interrupted stage has some of every arm
 
 
 def run(
