@@ -36,7 +36,7 @@ def _architecture(value: Any) -> Any:
 
 def _owner(preset: Any) -> str:
     """The architecture that has this preset; the Transformer, which lists its own, where none has."""
-    return next((a for a in architectures if preset in getattr(architectures[a], "presets", ())), "transformer")
+    return next((a for a in architectures if preset in list(getattr(architectures[a], "presets", ()))), "transformer")
 
 
 Architecture = Annotated[SerializeAsAny[ArchitectureConfig], BeforeValidator(_architecture)]

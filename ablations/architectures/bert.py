@@ -11,7 +11,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from algoprogress.ablations import ops
-from algoprogress.ablations.architectures import ArchitectureConfig, Objective, architectures
+from algoprogress.ablations.architectures import NARROW_STD, ArchitectureConfig, Objective, architectures
 from algoprogress.ablations.architectures.transformer import Block, Transformer, initialise
 from algoprogress.ablations.config import Whole
 
@@ -36,7 +36,7 @@ class BERT(ArchitectureConfig):
 
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "bert_base": {"width": 768, "n_layers": 12, "head_dim": 64, "dropout": 0.1},
-        "bert_nano": {"width": 64, "n_layers": 4},
+        "bert_nano": {"width": 64, "n_layers": 4, "init_std": NARROW_STD},
     }
 
     def check(self, vocab_size: int, context: int) -> None:

@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from algoprogress.ablations.architectures import ArchitectureConfig, Objective
 
 CHANNELS = (1, 3)  # grey and RGB; no number of values is a square and three times a square
-HEAD_STD = 0.01  # of an output layer: Simonyan and Zisserman 2015
 
 
 class ImageArchitecture(ArchitectureConfig):
@@ -75,12 +74,13 @@ def n_patches(context: int, patch: int) -> tuple[int, int]:
 
 
 class Convolution(NamedTuple):
-    """A square kernel, and the side of what it gives."""
+    """A square kernel with zeros around the map, and the side of what it gives."""
 
     c_in: int
     c_out: int
     kernel: int
     side: int
+    stride: int = 1
 
     @property
     def weights(self) -> int:
@@ -89,6 +89,21 @@ class Convolution(NamedTuple):
     @property
     def flop(self) -> float:
         return 2.0 * self.weights * self.side**2
+
+    @property
+    def padding(self) -> int:
+        return self.kernel // 2
+
+    @property
+    def taps(self) -> float:
+        """Of the kernel's side, how much meets the map, on average over where it is put."""
+        return self.kernel - self.padding * (self.padding + 1) / self.stride / self.side
+
+    def build(self, bias: bool) -> nn.Conv2d:
+        layer = nn.Conv2d(self.c_in, self.c_out, self.kernel, self.stride, self.padding, bias=bias)
+        std = math.sqrt(2 / (self.c_out * self.taps**2))  # see `initialise`
+        nn.init.normal_(layer.weight, std=std)
+        return layer
 
 
 def convolution_flop(
@@ -102,16 +117,17 @@ def convolution_flop(
 
 @torch.no_grad()
 def initialise(model: nn.Module, head: nn.Linear) -> None:
-    """Draw the weights of a model of ReLUs: N(0, 2 / n), n the numbers that a weight's output goes to, or those that it
-    comes from in a linear layer (He et al. 2015); biases are zero."""
+    """Draw the weights of a model of ReLUs: N(0, 2 / n), biases zero (He et al. 2015).
+
+    n is, of a linear layer, its inputs; of a convolution, the products that an input has a part in. These are c_out k^2
+    inside the map and fewer at its edge, which is most of a small map: taken as c_out k^2 there, a deep plain network
+    of small images begins with next to nothing as its output. The output layer is drawn as torch does, with a variance
+    of 1 / 3 n.
+    """
     for module in model.modules():
-        if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-        elif module is head:
-            nn.init.normal_(module.weight, std=HEAD_STD)
+        if module is head:
+            nn.init.normal_(module.weight, std=1 / math.sqrt(3 * head.in_features))
         elif isinstance(module, nn.Linear):
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-        else:
-            continue
-        if module.bias is not None:
+        if isinstance(module, nn.Linear | nn.Conv2d) and module.bias is not None:
             nn.init.zeros_(module.bias)

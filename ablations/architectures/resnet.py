@@ -37,6 +37,9 @@ class ResNet(ImageArchitecture):
         description="begin with a 7 x 7 convolution and a maximum, each of stride 2, for images of about 224 pixels; "
         "else with a 3 x 3 convolution of stride 1, as the paper does for small ones",
     )
+    least_side: Whole = Field(
+        2, ge=1, description="a stride that would leave fewer pixels a side than this is not taken, for small images"
+    )
 
     batch_statistics: ClassVar[bool] = True
 
@@ -56,18 +59,20 @@ class ResNet(ImageArchitecture):
     def convolutions(self, context: int) -> list[Convolution]:
         channels, side = image_shape(context)
         if self.large_images:
-            side = -(-side // 2)
-        found = [Convolution(channels, self.width, 7 if self.large_images else 3, side)]
-        if self.large_images:
-            side = -(-side // 2)
+            side = halved(side)
+            found = [Convolution(channels, self.width, 7, side, 2)]
+            side = halved(side)
+        else:
+            found = [Convolution(channels, self.width, 3, side)]
         c_in = self.width
         for stage, n_blocks in enumerate(BLOCKS[self.depth]):
             c_out = self.width * 2**stage
-            side = -(-side // 2) if stage else side
-            for _ in range(n_blocks):
-                found += [Convolution(c_in, c_out, 3, side), Convolution(c_out, c_out, 3, side)]
+            for block in range(n_blocks):
+                stride = 2 if stage and block == 0 and halved(side) >= self.least_side else 1
+                side = halved(side) if stride == 2 else side
+                found += [Convolution(c_in, c_out, 3, side, stride), Convolution(c_out, c_out, 3, side)]
                 if c_in != c_out:
-                    found.append(Convolution(c_in, c_out, 1, side))
+                    found.append(Convolution(c_in, c_out, 1, side, stride))
                 c_in = c_out
         return found
 
@@ -79,16 +84,19 @@ class ResNet(ImageArchitecture):
         return convolution_flop(self.convolutions(context), 0.0, 2.0 * self.last_width * vocab_size, context)
 
 
+def halved(side: int) -> int:
+    """What a stride of 2 leaves."""
+    return -(-side // 2)
+
+
 class Block(nn.Module):
-    def __init__(self, c_in: int, c_out: int, stride: int) -> None:
+    def __init__(self, first: Convolution, second: Convolution, shortcut: Convolution | None) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(c_in, c_out, 3, stride, padding=1, bias=False)
-        self.norm1 = nn.BatchNorm2d(c_out)
-        self.conv2 = nn.Conv2d(c_out, c_out, 3, padding=1, bias=False)
-        self.norm2 = nn.BatchNorm2d(c_out)
+        self.conv1, self.norm1 = first.build(bias=False), nn.BatchNorm2d(first.c_out)
+        self.conv2, self.norm2 = second.build(bias=False), nn.BatchNorm2d(second.c_out)
         self.shortcut: nn.Module = nn.Identity()
-        if c_in != c_out:
-            self.shortcut = nn.Sequential(nn.Conv2d(c_in, c_out, 1, stride, bias=False), nn.BatchNorm2d(c_out))
+        if shortcut is not None:
+            self.shortcut = nn.Sequential(shortcut.build(bias=False), nn.BatchNorm2d(shortcut.c_out))
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.norm1(self.conv1(x)).relu()
@@ -99,22 +107,15 @@ class ResNetModel(nn.Module):
     def __init__(self, c: ResNet, vocab_size: int, context: int) -> None:
         super().__init__()
         self.channels, self.side = image_shape(context)
-        if c.large_images:
-            self.stem = nn.Conv2d(self.channels, c.width, 7, 2, padding=3, bias=False)
-            self.pool: nn.Module = nn.MaxPool2d(3, 2, padding=1)
-        else:
-            self.stem = nn.Conv2d(self.channels, c.width, 3, padding=1, bias=False)
-            self.pool = nn.Identity()
-        self.norm = nn.BatchNorm2d(c.width)
-        blocks: list[Block] = []
-        c_in = c.width
-        for stage, n_blocks in enumerate(BLOCKS[c.depth]):
-            c_out = c.width * 2**stage
-            for i in range(n_blocks):
-                blocks.append(Block(c_in, c_out, 2 if stage and i == 0 else 1))
-                c_in = c_out
+        layers = iter(c.convolutions(context))
+        self.stem, self.norm = next(layers).build(bias=False), nn.BatchNorm2d(c.width)
+        self.pool = nn.MaxPool2d(3, 2, padding=1) if c.large_images else nn.Identity()
+        blocks = []
+        for first in layers:
+            second = next(layers)
+            blocks.append(Block(first, second, next(layers) if first.c_in != first.c_out else None))
         self.blocks = nn.Sequential(*blocks)
-        self.head = nn.Linear(c_in, vocab_size)
+        self.head = nn.Linear(c.last_width, vocab_size)
         initialise(self, self.head)
 
     def forward(self, values_BT: Tensor, state: None = None) -> tuple[Tensor, None]:

@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from algoprogress.ablations import ops
-from algoprogress.ablations.architectures import ArchitectureConfig, architectures
+from algoprogress.ablations.architectures import NARROW_STD, ArchitectureConfig, architectures
 from algoprogress.ablations.config import Whole
 
 # Radford et al. 2019: 2017's choices, but norms before the layers, learned positions and smaller residual projections.
@@ -77,7 +77,7 @@ class Transformer(ArchitectureConfig):
         },
         # 124 M parameters with the vocabulary and the 1,024 tokens of Radford et al. 2019; theirs has dropout 0.1
         "gpt2": {**GPT2, "width": 768, "n_layers": 12, "head_dim": 64},
-        "gpt2_nano": {**GPT2, "width": 64, "n_layers": 4},
+        "gpt2_nano": {**GPT2, "width": 64, "n_layers": 4, "init_std": NARROW_STD},
     }
 
     @model_validator(mode="after")

@@ -37,6 +37,9 @@ class VGG(ImageArchitecture):
     batch_norm: bool = Field(False, description="a norm behind each convolution; the paper is older than it")
     fc_width: Whole = Field(64, ge=1, description="of the two hidden linear layers")
     fc_side: Whole = Field(1, ge=1, description="pixels a side that the convolutions' result is averaged to; paper: 7")
+    least_side: Whole = Field(
+        2, ge=1, description="a maximum that would leave fewer pixels a side than this is left out, for small images"
+    )
     dropout: float = Field(0.0, ge=0, lt=1, description="behind the hidden linear layers")
 
     presets: ClassVar[dict[str, dict[str, Any]]] = {
@@ -53,6 +56,10 @@ class VGG(ImageArchitecture):
     def build(self, vocab_size: int, context: int) -> VGGModel:
         return VGGModel(self, vocab_size, context)
 
+    def halved(self, side: int) -> int:
+        """The side behind a stage whose convolutions have this side."""
+        return side // 2 if side // 2 >= self.least_side else side
+
     def convolutions(self, context: int) -> list[Convolution]:
         c_in, side = image_shape(context)
         found = []
@@ -60,7 +67,7 @@ class VGG(ImageArchitecture):
             for _ in range(n):
                 found.append(Convolution(c_in, growth * self.width, 3, side))
                 c_in = growth * self.width
-            side = max(1, side // 2)
+            side = self.halved(side)
         return found
 
     def dense(self) -> list[tuple[int, int]]:
@@ -83,11 +90,10 @@ class VGGModel(nn.Module):
         super().__init__()
         self.channels, self.side = image_shape(context)
         layers = c.convolutions(context)
-        self.conv = nn.ModuleList(nn.Conv2d(x.c_in, x.c_out, x.kernel, padding=1) for x in layers)
+        self.conv = nn.ModuleList(x.build(bias=True) for x in layers)
         self.norm = nn.ModuleList(nn.BatchNorm2d(x.c_out) if c.batch_norm else nn.Identity() for x in layers)
         ends = {sum(STAGES[c.depth][: i + 1]) - 1 for i in range(len(GROWTH))}
-        # an image that is one pixel by now stays as it is
-        self.pooled = [i in ends and layer.side > 1 for i, layer in enumerate(layers)]
+        self.pooled = [i in ends and c.halved(layer.side) < layer.side for i, layer in enumerate(layers)]
         self.fc_side = c.fc_side
         self.fc = nn.ModuleList(nn.Linear(d_in, d_out) for d_in, d_out in c.dense())
         self.dropout = nn.Dropout(c.dropout)

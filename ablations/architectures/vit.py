@@ -12,7 +12,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from algoprogress.ablations import ops
-from algoprogress.ablations.architectures import architectures
+from algoprogress.ablations.architectures import NARROW_STD, architectures
 from algoprogress.ablations.architectures.images import ImageArchitecture, image_shape, n_patches, patches
 from algoprogress.ablations.architectures.transformer import Block, Transformer, initialise
 from algoprogress.ablations.config import Whole
@@ -33,7 +33,7 @@ class ViT(ImageArchitecture):
 
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "vit_base": {"width": 768, "n_layers": 12, "head_dim": 64, "patch": 16},
-        "vit_nano": {"width": 64, "n_layers": 4, "patch": 2},
+        "vit_nano": {"width": 64, "n_layers": 4, "patch": 2, "init_std": NARROW_STD},
     }
 
     def check(self, vocab_size: int, context: int) -> None:

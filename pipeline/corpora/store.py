@@ -100,7 +100,7 @@ def image_facts(name: str, sha256: str) -> tuple[int, int]:
         for text in read_documents(sha256, split):
             label, _, digits = text.partition(" ")
             if not label.isdecimal() or len(label) > 5 or not digits.isalnum():
-                raise CorpusError(f"The corpus {name} holds no images; use digits or images:<folder>@<side>.")
+                raise CorpusError(f"The corpus {name} holds no images; use digits or images:<folder>@<pixels>.")
             classes, values = max(classes, int(label) + 1), len(digits) // 2
     return classes, values
 

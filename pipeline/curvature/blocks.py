@@ -60,7 +60,9 @@ def blocks_of(model: nn.Module) -> list[Block]:
                 group = GROUPS.get(layer, layer)
                 found.append(Block(".".join([*path.split(".")[:-1], group]), group, (Piece(parameter),)))
             else:
-                found.append(Block(full, GROUPS.get(attribute.rpartition("_l")[0], attribute), (Piece(parameter),)))
+                found.append(
+                    Block(full, GROUPS.get(attribute.rpartition("_l")[0] or attribute, attribute), (Piece(parameter),))
+                )
     return found
 
 

@@ -11,7 +11,9 @@ from algoprogress.ablations.allocation import Chinchilla, FixedRatio, Kaplan, al
 from algoprogress.ablations.architectures import architectures
 from algoprogress.ablations.architectures.transformer import Transformer
 
-MODELS = [architectures[name]() for name in architectures] + [Transformer(width=w) for w in (16, 128)]
+MODELS = [m for m in (architectures[name]() for name in architectures) if m.objective != "class"] + [
+    Transformer(width=w) for w in (16, 128)
+]
 
 
 def family(width: int) -> Transformer:

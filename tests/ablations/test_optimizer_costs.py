@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from model_cases import data_of, shape_of
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -23,7 +24,7 @@ from algoprogress.ablations.optimizers.sgd import SGD
 from algoprogress.ablations.optimizers.shampoo import Shampoo
 from algoprogress.ablations.optimizers.soap import SOAP
 from algoprogress.ablations.optimizers.steepest import SteepestDescent
-from algoprogress.ablations.spec import Data, RunSpec
+from algoprogress.ablations.spec import RunSpec
 
 every = pytest.mark.parametrize("name", list(optimizers))
 UNTIED = Transformer(width=16, tied=False, bias=True, norm="layernorm", position="learned")
@@ -152,13 +153,12 @@ def test_a_run_may_count_its_optimizer(name, architecture):
     config = architectures[architecture](width=32)
 
     def spec(**fields) -> RunSpec:
-        fields = {"tokens": 4096, "batch_tokens": 2048, "optimizer": name} | fields
-        return RunSpec(architecture=config, learning_rate=0.01, data=Data(), **fields)
+        return RunSpec(architecture=config, learning_rate=0.01, **data_of(config) | {"optimizer": name} | fields)
 
-    one = spec()
-    model = config.build(257, 128)
+    one, shape = spec(), shape_of(config)
+    model = config.build(*shape)
     per_step = one.optimizer.flop_per_step(model)
-    assert accounting.optimizer_cost(one.optimizer, config, 257, 128) == one.optimizer.total_cost(model)
+    assert accounting.optimizer_cost(one.optimizer, config, *shape) == one.optimizer.total_cost(model)
     for convention in accounting.CONVENTIONS:
         assert one.flop(convention, optimizer=True) - one.flop(convention) == pytest.approx(2 * per_step, rel=1e-6)
     assert one.compute == one.flop()  # not counted unless asked

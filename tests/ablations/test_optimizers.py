@@ -5,6 +5,7 @@ import math
 
 import pytest
 import torch
+from model_cases import shape_of
 from torch import Tensor, nn
 
 from algoprogress.ablations.architectures import architectures
@@ -42,7 +43,7 @@ class Odd(nn.Module):
 
 def build(config, dtype: torch.dtype = torch.float32) -> nn.Module:
     torch.manual_seed(0)
-    return config.build(V, T).to(dtype)
+    return config.build(*shape_of(config, V, T)).to(dtype)
 
 
 def odd(dtype: torch.dtype = torch.float32) -> nn.Module:
@@ -66,7 +67,7 @@ def decayed(model: nn.Module) -> set[int]:
     """Matrices of linear and recurrent layers that are not the token table: said here a second time, by hand."""
     chosen: set[int] = set()
     for module in model.modules():
-        if isinstance(module, nn.Linear):
+        if isinstance(module, nn.Linear | nn.Conv2d):
             chosen.add(id(module.weight))
         if isinstance(module, nn.LSTM):
             chosen |= {id(p) for n, p in module.named_parameters() if n.startswith("weight_")}

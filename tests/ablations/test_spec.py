@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from model_cases import data_of
 from pydantic import Field, ValidationError
 
 from algoprogress.ablations.architectures import architectures
@@ -29,6 +30,13 @@ def spec(**fields: Any) -> RunSpec:
     return RunSpec.model_validate(
         {"architecture": LSTM(width=32), "tokens": 8192, "learning_rate": 0.01, "data": DATA} | fields
     )
+
+
+def of_kind(name: str) -> RunSpec:
+    """A run of an architecture with its defaults, on what it reads."""
+    fields = data_of(architectures[name]())
+    data = fields["data"].model_copy(update={"corpus_sha256": DATA.corpus_sha256})
+    return spec(architecture=name, **fields | {"data": data})
 
 
 GOLDEN = {
@@ -194,7 +202,7 @@ def test_two_kinds_with_all_defaults_are_two_identities():
     assert spec(optimizer="sgd").optimizer == SGD()
     assert len({spec(optimizer=name).run_id for name in optimizers}) == len(list(optimizers))
     assert len({spec(schedule=name).run_id for name in schedules}) == len(list(schedules))
-    assert len({spec(architecture={"name": name}).run_id for name in architectures}) == len(list(architectures))
+    assert len({of_kind(name).run_id for name in architectures}) == len(list(architectures))
 
 
 def test_a_corpus_counts_by_content_and_not_by_name_or_path():
@@ -257,7 +265,9 @@ def other_values(config: Config, name: str) -> list[Any]:
     if get_origin(kind) is Literal:
         return [v for v in get_args(kind) if v != value]
     if name == "tokenizer":
-        return ["bpe-300"]
+        return ["bpe-300", "pixels-11"]
+    if name == "context":
+        return [4 * value]  # of an image, twice the side
     if name == "corpus_sha256":
         return ["ef" * 32]
     if name == "clipping":
@@ -295,7 +305,7 @@ def changes(base: RunSpec) -> dict[str, RunSpec]:
 
 
 BASES = (
-    [spec(architecture={"name": name}) for name in architectures]
+    [of_kind(name) for name in architectures]
     + [spec(optimizer=name) for name in optimizers]
     + [spec(schedule=name) for name in schedules]
 )

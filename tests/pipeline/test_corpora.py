@@ -218,7 +218,7 @@ def test_a_file_that_cannot_be_used_is_named_in_one_sentence(
 
 
 def test_an_unknown_name_lists_the_known_ones() -> None:
-    with pytest.raises(ValueError, match=r"'englsh'; use one of english, python, .* or the path of a file"):
+    with pytest.raises(ValueError, match=r"'englsh'; use one of english, digits, python, .* or the path of a file"):
         find("englsh")
 
 

@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from model_cases import tiny
 
 from algoprogress.ablations.architectures.transformer import Transformer
 from algoprogress.ablations.optimizers import optimizers
@@ -25,12 +26,6 @@ from algoprogress.results import Store
 from algoprogress.results.schema import RECORD_COLUMNS, SCHEMA_VERSION
 
 QUICK = ["--probes", "2", "--steps", "4", "--batch-tokens", "64"]
-
-
-def tiny(name: str = "transformer") -> torch.nn.Module:
-    torch.manual_seed(0)
-    kind = presets()[name].model_copy(update={"width": 16})
-    return kind.build(20, 8)
 
 
 @pytest.mark.parametrize("name", list(presets()))
@@ -305,6 +300,7 @@ def test_a_run_whose_loss_is_no_number_is_refused_in_words(make_spec, tokens, cl
         (["spectrum", "RUN", "--probes", "0"], "--probes: Input should be greater than or equal to 1, not 0"),
         (["spectrum", "RUN", "--dtype", "float16"], "--dtype: Input should be 'float32' or 'float64', not 'float16'"),
         (["heterogeneity", "RUN", "--sigma", "0"], "above 0, not 0"),
+        (["heterogeneity", "RUN", "--batch-norm", "test"], "eval or train, not 'test'"),
         (["sharpness", "RUN", "--optimizers", "sgd,adm"], "unknown optimizer 'adm'"),
     ],
 )
