@@ -64,13 +64,19 @@ def models(n_layers: int, width: int, channels: int) -> dict[str, ArchitectureCo
     }
 
 
-CONVOLUTIONAL = ("resnet18", "vgg16")
-TRANSFORMERS = ("vit", "bert", "gpt2")
-
-
 def _smoke() -> Scale:
     some = models(1, 16, 4)
-    return Scale({name: some[name] for name in ("vgg16", "mlp", "gpt2")}, (8, 16), 256, 1, 1, 4)
+    return Scale({"vgg11": VGG(width=4, depth=11), "mlp": some["mlp"], "gpt2": some["gpt2"]}, (8, 16), 256, 1, 1, 4)
+
+
+def _demo() -> Scale:
+    """Convolutional networks of 11 layers, with batch norms and without; those of 16 and 18 take most of an hour."""
+    convolutional: dict[str, ArchitectureConfig] = {
+        "vgg11": VGG(width=8, depth=11),
+        "vgg11_bn": VGG(width=8, depth=11, batch_norm=True),
+    }
+    others = {name: m for name, m in models(2, 64, 8).items() if name not in ("resnet18", "vgg16")}
+    return Scale(convolutional | others, (80, 240), 512, 3, 2, 8)
 
 
 def _laptop() -> Scale:
@@ -79,7 +85,7 @@ def _laptop() -> Scale:
     return Scale(both, (200, 600, 1800), 1024, 3, 4, 40)
 
 
-SCALES = {"smoke": _smoke, "demo": lambda: Scale(models(2, 64, 8), (80, 240), 512, 3, 2, 8), "laptop": _laptop}
+SCALES = {"smoke": _smoke, "demo": _demo, "laptop": _laptop}
 
 
 def arm(model: ArchitectureConfig, optimizer: str, steps: Iterable[int], text_batch: int) -> tuple[Entry, ...]:

@@ -21,7 +21,7 @@ def sharpness(preset: str = "laptop") -> Study:
     network.
     """
     scale = scale_named(preset)
-    names = ("gpt2",) if preset == "demo" else ("gpt2", "vgg16")
+    names = {"smoke": ("gpt2", "vgg11"), "demo": ("gpt2",), "laptop": ("gpt2", "vgg16")}[preset]
     arms = {
         f"{name}_{optimizer}": arm(scale.models[name], optimizer, scale.steps[-1:], scale.text_batch)
         for name in names
