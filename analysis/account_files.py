@@ -2,7 +2,7 @@
 
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -10,17 +10,25 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from algoprogress.analysis.account_runs import fitted_pair, measured_curve
+from algoprogress.analysis.account_runs import (
+    fitted_pair,
+    measured_curve,
+    with_fitted_interactions,
+    without_interactions,
+)
 from algoprogress.analysis.accounting import Account, Entry
 from algoprogress.analysis.compute_frontier import FRONTIERS, Frontier
 from algoprogress.analysis.gain_curves import Gain, LawPair, Multiplier, PowerSum
+from algoprogress.analysis.interactions import InteractionModel
 from algoprogress.analysis.joint import JointFit
 
 FitOf = Callable[[str], JointFit]
+ModelOf = Callable[[str], InteractionModel]
 
 ENTRY = {"key", "innovation", "year", "group", "less", "interacts", "counted", "reference", "source", "protocol"}
 GAIN = {"multiplier", "low", "high", "level", "old", "new", "measured", "study", "arm", "over", "method"}
 METHODS = ("law", "interpolated")
+RULES = ("none", "power", "fitted")
 HOFFMANN = ("E", "A", "B", "alpha", "beta")
 TOP = {"name", "description", "like", "reference", "since", "frontier", "interaction", "laws", "entries", "bases"}
 
@@ -30,12 +38,16 @@ def protocols() -> list[str]:
     return sorted(f.name.removesuffix(".toml") for f in _folder().iterdir() if f.name.endswith(".toml"))
 
 
-def account(name: str, fit_of: FitOf | None = None) -> Account:
+def account(
+    name: str, fit_of: FitOf | None = None, model_of: ModelOf | None = None, interaction: str | None = None
+) -> Account:
     """An account that comes with the package by its name, or one of the user's own by its file.
 
     Args:
         name: of an account, or of a file.
         fit_of: study -> its joint fit, for entries whose gain is that of a study of one's own.
+        model_of: study -> its fitted interaction model, for the rule "fitted".
+        interaction: another rule than the account's: "none", "power", "fitted", or "fitted:STUDY".
 
     Raises:
         ValueError: no such account, or a file that is not one; the message says what is wrong with which entry.
@@ -47,18 +59,21 @@ def account(name: str, fit_of: FitOf | None = None) -> Account:
                 f"there is no file {name}: give a TOML, Parquet or CSV file, or one of {', '.join(protocols())}"
             )
         if path.suffix != ".toml":
-            return _from_table(path)
-        return _from_toml(path.read_text(encoding="utf-8"), name, fit_of)
+            return _ruled(_from_table(path), interaction or "none", model_of)
+        return _from_toml(path.read_text(encoding="utf-8"), name, fit_of, model_of, interaction)
     if name not in protocols():
         raise ValueError(f"there is no account {name!r}; there are {', '.join(protocols())}, or give a file")
-    return _from_toml((_folder() / f"{name}.toml").read_text(encoding="utf-8"), name, fit_of)
+    text = (_folder() / f"{name}.toml").read_text(encoding="utf-8")
+    return _from_toml(text, name, fit_of, model_of, interaction)
 
 
 def _folder() -> Any:
     return files("algoprogress.analysis") / "accounts"
 
 
-def _from_toml(text: str, name: str, fit_of: FitOf | None) -> Account:
+def _from_toml(
+    text: str, name: str, fit_of: FitOf | None, model_of: ModelOf | None, interaction: str | None
+) -> Account:
     try:
         found = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -75,23 +90,42 @@ def _from_toml(text: str, name: str, fit_of: FitOf | None) -> Account:
     if not entries:
         raise ValueError(f"{name} has no [[entries]].")
     rule = found.get("interaction", {})
-    _only(rule, {"rule", "measured_together", "low", "high", "level"}, f"{name}, [interaction]")
+    _only(rule, {"rule", "study", "measured_together", "low", "high", "level"}, f"{name}, [interaction]")
+    own = _one_of(rule.get("rule", "none"), RULES, f"{name}: the interaction rule")
+    if own == "fitted" and "study" in rule:
+        own = f"fitted:{rule['study']}"
     together = rule.get("measured_together")
     known = {f.name for f in fields(Frontier)}
     frontier = found.get("frontier", "gundlach2025")
     if isinstance(frontier, dict):
         _only(frontier, known, f"{name}, [frontier]")
-    return Account(
+    found_account = Account(
         name=found.get("name", Path(name).stem),
         entries=entries,
         frontier=Frontier(**frontier) if isinstance(frontier, dict) else named_frontier(frontier),
         reference=_one_of(found.get("reference", "new"), ("new", "old", "as published"), f"{name}: reference"),
-        interaction=_one_of(rule.get("rule", "none"), ("none", "power"), f"{name}: the interaction rule"),
+        interaction="power" if own == "power" else "none",
         measured_together=None if together is None else Multiplier(together, **_interval(rule)),  # type: ignore[arg-type]
         since=float(found.get("since", 2012)),
         bases={base: tuple(of) for base, of in found.get("bases", {}).items()},
         description=found.get("description", ""),
     )
+    return _ruled(found_account, interaction or own, model_of)
+
+
+def _ruled(found: Account, rule: str, model_of: ModelOf | None) -> Account:
+    """The account under a rule for interactions."""
+    name, _, study = rule.partition(":")
+    _one_of(name, RULES, "the interaction rule")
+    if study and name != "fitted":
+        raise ValueError(f"the interaction rule {name} is of no study: leave out {study!r}")
+    if name == "none":
+        return without_interactions(found)
+    if name == "power":
+        return replace(found, interaction="power")
+    if model_of is None:
+        raise ValueError("The rule 'fitted' rests on a study: give a store that holds its runs.")
+    return with_fitted_interactions(found, model_of(study or "interactions"))
 
 
 def named_frontier(text: str) -> Frontier:

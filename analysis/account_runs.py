@@ -1,9 +1,14 @@
-"""Gains of our own runs as entries of an account: the laws fitted to a study, with the resamples behind them."""
+"""Gains of our own runs as entries of an account: laws fitted to a study, curves, and fitted effects that interact."""
+
+import warnings
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from algoprogress.analysis.gain_curves import LawPair, MeasuredCurve, PowerSum
+from algoprogress.analysis.accounting import Account, Unfitted
+from algoprogress.analysis.gain_curves import LawPair, MeasuredCurve, PowerSum, Reference
 from algoprogress.analysis.gains import gains_of
+from algoprogress.analysis.interactions import InteractionModel
 from algoprogress.analysis.joint import JointFit
 from algoprogress.analysis.laws.power import PowerLaw
 
@@ -49,3 +54,74 @@ def measured_curve(fit: JointFit, arm: str) -> MeasuredCurve:
     drawn = table.attrs["resamples"].log_ceg_BR[:, rows]
     drawn = drawn[np.isfinite(drawn).all(1)]
     return MeasuredCurve(log_c, log_ceg, drawn if len(drawn) else None)
+
+
+@dataclass(frozen=True)
+class FittedEffect:
+    """What one more innovation gains, by the fitted interaction model: the same at every compute.
+
+    Args:
+        added: the innovation.
+        present: those that are there already; None for its main effect alone, averaged over the others.
+    """
+
+    model: InteractionModel
+    added: str
+    present: tuple[str, ...] | None
+
+    uncertain = True
+
+    @property
+    def measured(self) -> tuple[float, float]:
+        return self.model.measured
+
+    def log_gain(self, log_c: np.ndarray, reference: Reference) -> np.ndarray:
+        return np.full(len(log_c), float(self._weights() @ self.model.b))
+
+    def draws(self, log_c: np.ndarray, reference: Reference, n: int, rng: np.random.Generator) -> np.ndarray:
+        b, share = self.model.draws(n)  # the model's own, so that entries are drawn jointly
+        return np.repeat((self._weights(share) * b).sum(1)[:, None], len(log_c), 1)
+
+    def alone(self) -> "FittedEffect":
+        """The main effect, as the rule "none" multiplies it."""
+        return replace(self, present=None)
+
+    def _weights(self, share: np.ndarray | None = None) -> np.ndarray:
+        if self.present is None:
+            return np.array([float(e == self.added) for e in self.model.effects])
+        return self.model.step(self.added, self.present, share)
+
+
+def with_fitted_interactions(account: Account, model: InteractionModel) -> Account:
+    """The account with the rule "fitted": every entry that interacts gains what the model says it adds.
+
+    Entries are added in the order of adoption, to a recipe that has none of the model's innovations, so that together
+    they gain the model's ln CEG of all of them over none of them: main effects and two-way terms.
+
+    Raises:
+        ValueError: no entry that interacts is a factor of the model.
+    """
+    order = sorted((e for e in account.entries if e.interacts and e.counted), key=lambda e: e.year)
+    known = [e.key for e in order if e.key in model.factors]
+    if not known:
+        raise ValueError(
+            f"No entry of {account.name} that interacts is a factor of the fitted model: give entries of these keys "
+            f"interacts = true: {', '.join(model.factors)}."
+        )
+    if unknown := [e.key for e in order if e.key not in model.factors]:
+        warnings.warn(
+            f"{account.name}: {', '.join(unknown)} is in no fitted interaction model and multiplies by its own gain.",
+            Unfitted,
+            stacklevel=2,
+        )
+    gains = {key: FittedEffect(model, key, tuple(known[:k])) for k, key in enumerate(known)}
+    spare = [e.key for e in account.entries if not e.counted and e.key in model.factors]  # for bases: after all others
+    gains |= {key: FittedEffect(model, key, tuple(k for k in known if k != key)) for key in spare}
+    entries = tuple(replace(e, gain=gains[e.key]) if e.interacts and e.key in gains else e for e in account.entries)
+    return replace(account, entries=entries, interaction="fitted")
+
+
+def without_interactions(account: Account) -> Account:
+    """The account with the rule "none": gains multiply, a fitted one by its main effect."""
+    entries = tuple(replace(e, gain=e.gain.alone()) if isinstance(e.gain, FittedEffect) else e for e in account.entries)
+    return replace(account, entries=entries, interaction="none")

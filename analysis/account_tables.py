@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from algoprogress.analysis.account_runs import without_interactions
 from algoprogress.analysis.accounting import Account, decades_beyond
 from algoprogress.analysis.compute_frontier import FRONTIERS
 from algoprogress.analysis.gain_curves import Held
@@ -126,10 +127,10 @@ def multiverse(account: Account, year: float, compute: float | None = None, n: i
     if compute is None:
         others = {k: replace(f, first=own.first, last=own.last) for k, f in FRONTIERS.items()}
         named |= {k: f for k, f in others.items() if k not in named}
-    rules = dict.fromkeys([account.interaction, "none"])
+    rules = [account] if account.interaction == "none" else [account, without_interactions(account)]
     rows = []
-    for reference, (frontier, at), rule, beyond in product(references, named.items(), rules, ("by the laws", "held")):
-        entries = account.entries
+    for reference, (frontier, at), of, beyond in product(references, named.items(), rules, ("by the laws", "held")):
+        rule, entries = of.interaction, of.entries
         if beyond == "held":
             entries = tuple(replace(e, gain=Held(e.gain)) for e in entries)
         choice = {"reference": reference, "frontier": at, "interaction": rule, "entries": entries}

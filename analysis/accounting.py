@@ -17,7 +17,7 @@ from algoprogress.analysis.compute_frontier import FRONTIERS, Frontier
 from algoprogress.analysis.gain_curves import Gain, Multiplier, Reference
 from algoprogress.analysis.warnings import AnalysisWarning, Extrapolation
 
-Interaction = Literal["none", "power"]
+Interaction = Literal["none", "power", "fitted"]
 COLUMNS = [
     *("innovation", "year", "group", "compute", "gain", "gain_low", "gain_high"),
     *("log_share", "log_share_low", "log_share_high"),
@@ -27,6 +27,10 @@ COLUMNS = [
 
 class NoInterval(AnalysisWarning):
     """A gain was taken as exact, because no interval is known for it."""
+
+
+class Unfitted(AnalysisWarning):
+    """An entry interacts, and the fitted interaction model does not know it."""
 
 
 class Crossing(AnalysisWarning):
@@ -70,7 +74,8 @@ class Account:
     Args:
         reference: "new", "old", or "as published": each entry's own, which mixes conventions.
         interaction: "none" multiplies; "power" raises each interacting multiplier to ln(measured) / ln(product), so
-            that their product is what was measured of them together (Gundlach et al. 2025).
+            that their product is what was measured of them together (Gundlach et al. 2025); "fitted" has the gains of
+            a fitted interaction model, each given those before it (`account_runs.with_fitted_interactions`).
         measured_together: the CEG measured for all interacting entries at once, where the rule is "power".
         since: year from which growth is counted.
         bases: name -> keys of the entries that count when progress is measured against that algorithm.
@@ -319,8 +324,8 @@ class Account:
         return np.stack([raw(e) * (power if e.interacts else 1.0) for e in entries], 1)
 
     def _power(self, log_gain_Bk: np.ndarray, together_B: np.ndarray | None = None) -> np.ndarray:
-        """(B,): the exponent of the rule "power", 1 for "none"."""
-        if self.interaction == "none" or self.measured_together is None:
+        """(B,): the exponent of the rule "power", 1 for others."""
+        if self.interaction != "power" or self.measured_together is None:
             return np.ones(len(log_gain_Bk))
         measured = np.log(self.measured_together.value) if together_B is None else together_B
         product = log_gain_Bk.sum(1)
@@ -334,6 +339,8 @@ class Account:
             said.append(f"extrapolated by {beyond:.1f} decades of compute")
         if entry.interacts and self.interaction == "power":
             said.append("scaled by the interaction rule")
+        if entry.interacts and self.interaction == "fitted":
+            said.append("by the fitted interaction model, given those before it")
         if entry.less:
             said.append(f"without {', '.join(entry.less)}")
         return "; ".join(said)
@@ -359,8 +366,8 @@ class Account:
         years = np.linspace(self.frontier.first, self.frontier.last, 61)
         along = np.array([self.frontier.log_compute(y) for y in years])
         for e in entries:
-            if isinstance(e.gain, Multiplier):
-                continue
+            if isinstance(e.gain, Multiplier) or (e.interacts and self.interaction == "fitted"):
+                continue  # the same at every compute
             sign = np.sign(e.gain.log_gain(along, self._reference(e)))
             sign = sign[np.isfinite(sign) & (sign != 0)]
             if len(sign) and (sign != sign[0]).any():

@@ -1,15 +1,12 @@
 """The lines and bands of the figures: a law and its gains on a grid of compute, with intervals."""
 
-import warnings
-from dataclasses import replace
-
 import numpy as np
 import pandas as pd
 
-from algoprogress.analysis.gains import Reference, gains_of
+from algoprogress.analysis.gain_estimates import interval
+from algoprogress.analysis.gains import Reference
 from algoprogress.analysis.joint import JointFit
 from algoprogress.analysis.laws.base import Law
-from algoprogress.analysis.warnings import AnalysisWarning
 
 N_GRID = 41
 BEYOND = 10.0  # a fit is drawn this many times the compute of the largest run, dashed where it is extrapolated
@@ -35,15 +32,34 @@ def law_curves(fit: JointFit, level: float = 0.95) -> pd.DataFrame:
 
 
 def gain_bands(fit: JointFit, level: float = 0.95, reference: Reference = "new") -> pd.DataFrame:
-    """The gain by law on a grid over each arm's measured compute: rows of a gain table; empty without a law."""
-    between = np.geomspace(fit.rungs[0], fit.rungs[-1], N_GRID)[1:-1].tolist() if len(fit.rungs) > 1 else []
-    compute = sorted({*fit.rungs, *between})  # with the rungs, where an arm's measured range begins and ends
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", AnalysisWarning)  # said already with the table
-        bands = gains_of(replace(fit, fits=fit.fits[:1]), compute, method="law", reference=reference, level=level)
+    """The gain by law on a grid over each arm's measured compute; empty without a law.
+
+    Returns:
+        [arm, compute, ceg, ceg_low, ceg_high], as `gains_of` gives them by the first law.
+    """
+    columns, of = ["arm", "compute", "ceg", "ceg_low", "ceg_high"], fit.first
+    if of.law is None or fit.baseline not in of.arms:
+        return pd.DataFrame(columns=columns, dtype=float)
+    between = np.geomspace(fit.rungs[0], fit.rungs[-1], N_GRID)[1:-1] if len(fit.rungs) > 1 else np.empty(0)
+    grid = np.unique([*fit.rungs, *between])  # with the rungs, where an arm's measured range begins and ends
     measured = fit.front.groupby("arm")["rung"].agg(["min", "max"])
-    inside = bands["compute"].between(bands["arm"].map(measured["min"]), bands["arm"].map(measured["max"]))
-    return bands[inside].reset_index(drop=True)
+    parts = []
+    sign = 1 if reference == "new" else -1
+    for arm in (a for a in fit.arms if a != fit.baseline and a in of.arms):
+        first, second = (arm, fit.baseline) if reference == "new" else (fit.baseline, arm)
+        compute = grid[(grid >= measured.loc[arm, "min"]) & (grid <= measured.loc[arm, "max"])]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            log_ceg = sign * np.log(of.compute_for(of.best_loss(compute, first), second) / compute)
+            log_ceg = np.where(np.isfinite(log_ceg), log_ceg, np.nan)
+            low = high = np.full(len(compute), np.nan)
+            if of.theta_BP is not None:
+                loss_Bm = of.best_loss(compute, first, of.theta_BP)
+                each = [of.compute_for_each(loss_B, second, of.theta_BP) for loss_B in loss_Bm.T]
+                drawn = sign * np.log(each / compute[:, None])
+                ends = [interval(g, g, v, level) for g, v in zip(drawn, log_ceg, strict=True)]
+                low, high = (np.where(np.isnan(log_ceg), np.nan, v) for v in np.array(ends).reshape(-1, 2).T)
+        parts.append(pd.DataFrame(dict(zip(columns, (arm, compute, np.exp(log_ceg), low, high), strict=True))))
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns, dtype=float)
 
 
 def fitted_curves(law: Law, runs: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:

@@ -7,11 +7,14 @@ a small Huber threshold most points pull with a constant force and Gauss-Newton 
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-# (theta (b, P), members (b,), delta) -> sum (b,), its gradient (b, P) and Hessian (b, P, P)
-Evaluate = Callable[[np.ndarray, np.ndarray, float], tuple[np.ndarray, np.ndarray, np.ndarray]]
+from algoprogress.analysis.bordered import Bordered, descent
+
+# (theta (b, P), members (b,), delta) -> sum (b,), its gradient (b, P) and Hessian (b, P, P), dense or in blocks
+Evaluate = Callable[[np.ndarray, np.ndarray, float], tuple[np.ndarray, np.ndarray, Any]]
 
 ANNEAL = (
     2e-2,
@@ -140,13 +143,10 @@ def _descend(
         now, lo, hi = theta[active], lower_BP[active], upper_BP[active]
         free = ~(hold_P | (lo >= hi) | ((now <= lo) & (g > 0)) | ((now >= hi) & (g < 0)))
         at_bound[active] = ~free & ~hold_P & (lo < hi)
-        scale = np.abs(np.einsum("bpp->bp", H))
+        scale = np.abs(H.diagonal() if isinstance(H, Bordered) else np.einsum("bpp->bp", H))
         scale = np.sqrt(scale + FLAT * scale.max(1, keepdims=True) + 1e-12 * n * min(delta, 1.0))
         g_s = np.where(free, g / scale, 0.0)
-        H_s = H / (scale[:, :, None] * scale[:, None, :])
-        if not free.all():
-            H_s = np.where(free[:, :, None] & free[:, None, :], H_s, 0.0)
-            H_s = np.where(eye.astype(bool) & ~free[:, :, None], 1.0, H_s)
+        H_s = H.scaled(scale, free) if isinstance(H, Bordered) else _scaled(H, scale, free, eye)
         step, decrement = _steps(H_s, g_s, damping[active], eye)
         distance = decrement.copy()
         doubt = np.flatnonzero((damping[active] > TRUSTED) & (distance * n < 1e4 * at_rest**2 * objective[active]))
@@ -177,20 +177,30 @@ def _descend(
     return Solutions(theta, objective, offset, at_bound, iteration)
 
 
-def _steps(H: np.ndarray, g: np.ndarray, damping: np.ndarray, eye: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _scaled(H: np.ndarray, scale: np.ndarray, free: np.ndarray, eye: np.ndarray) -> np.ndarray:
+    """H / (scale scale'), with rows and columns of the identity for what is not free."""
+    H_s = H / (scale[:, :, None] * scale[:, None, :])
+    if not free.all():
+        H_s = np.where(free[:, :, None] & free[:, None, :], H_s, 0.0)
+        H_s = np.where(eye.astype(bool) & ~free[:, :, None], 1.0, H_s)
+    return H_s
+
+
+def _steps(H: Any, g: np.ndarray, damping: np.ndarray, eye: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Damped Newton steps (b, P) and how much they promise (b,); by eigenvectors where H is not positive definite."""
     try:
-        step = np.linalg.solve(H + damping[:, None, None] * eye, g[:, :, None])[:, :, 0]
+        if isinstance(H, Bordered):
+            step = H.solve(damping, g)
+        else:
+            step = np.linalg.solve(H + damping[:, None, None] * eye, g[:, :, None])[:, :, 0]
         decrement = (step * g).sum(1)
     except np.linalg.LinAlgError:  # one is exactly singular
         step, decrement = np.zeros_like(g), np.full(len(g), -1.0)
     wrong = np.flatnonzero(~(decrement > 0) & (g != 0).any(1))
     if len(wrong):
-        finite = np.isfinite(H[wrong]).all((1, 2)) & np.isfinite(g[wrong]).all(1)
-        finite &= (np.abs(H[wrong]) < LARGEST).all((1, 2))
-        curvature, V = np.linalg.eigh(np.where(finite[:, None, None], H[wrong], eye))
-        size = np.maximum(np.abs(curvature), 1e-10) + damping[wrong, None]
-        along = np.einsum("bpe,bp->be", V, np.where(finite[:, None], g[wrong], 0.0)) / size
-        step[wrong] = np.einsum("bpe,be->bp", V, along)
-        decrement[wrong] = np.where(finite, (step[wrong] * g[wrong]).sum(1), np.inf)
+        largest = H[wrong].largest() if isinstance(H, Bordered) else np.abs(H[wrong]).max((1, 2))
+        kept = wrong[np.isfinite(g[wrong]).all(1) & (largest < LARGEST)]
+        step[wrong], decrement[wrong] = 0.0, np.inf
+        step[kept] = descent(H[kept], damping[kept], g[kept])
+        decrement[kept] = (step[kept] * g[kept]).sum(1)
     return step, decrement

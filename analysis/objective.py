@@ -3,13 +3,16 @@
 Axes: n points, B members of a batch (starts or resamples), k parameters of one arm, P columns of the joint fit.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from algoprogress.analysis.bordered import Bordered, Layout
+
 POINTS_AT_ONCE = 16_384  # over all members: a dozen such arrays of doubles stay in a processor's own cache
+FEW_POINTS = 64  # of an arm: with more the arithmetic takes longer than the calls, and a loop over arms costs nothing
 STEP = 1e-5  # of central differences of a Jacobian: its errors, of truncation and of rounding, are then both near 1e-10
 
 
@@ -115,6 +118,8 @@ class HuberSum:
         else:
             self.weights = [weight_Bn] if len(points) == 1 else [weight_Bn[:, r] for r in rows]
         self.used = [np.flatnonzero((M != 0).any(0)) for M in map_akP]
+        self.padded = padded(points, self.weights)
+        self.layout = Layout.of(map_akP) if self.padded is not None else None
         k, P = map_akP.shape[1:]
         self.is_plain = len(points) == 1 and k == P and bool((map_akP[0] == np.eye(k)).all()) and not offset_ak.any()
 
@@ -125,14 +130,66 @@ class HuberSum:
             return self.sums(self.points[0], self.weights[0], theta, delta, members)
         b, P = theta.shape
         F, G, H = np.zeros(b), np.zeros((b, P)), np.zeros((b, P, P))
-        for a, points in enumerate(self.points):
-            columns = self.used[a]
-            M = self.map[a][:, columns]
-            f, g, h = self.sums(points, self.weights[a], theta[:, columns] @ M.T + self.offset[a], delta, members)
+        for columns, M, (f, g, h) in zip(self.used, self.map, self._each(theta, members, delta), strict=True):
+            M = M[:, columns]
             F += f
             G[:, columns] += g @ M
             H[:, columns[:, None], columns] += M.T @ h @ M
         return F, G, H
+
+    def in_blocks(
+        self, theta: np.ndarray, members: np.ndarray, delta: float
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray | Bordered]:
+        """The same, the Hessian in blocks where there are many arms that share little."""
+        if self.layout is None:
+            return self(theta, members, delta)
+        f_bA, g_bAk, h_bAkk = self._all(theta, members, delta)
+        with np.errstate(over="ignore", invalid="ignore"):
+            return f_bA.sum(1), *self.layout.assemble(g_bAk, h_bAkk)
+
+    def _each(self, theta: np.ndarray, members: np.ndarray, delta: float) -> Iterator[tuple[np.ndarray, ...]]:
+        """Sum, gradient and Hessian of each arm in its own parameters."""
+        if self.padded is not None:
+            f_bA, g_bAk, h_bAkk = self._all(theta, members, delta)
+            yield from ((f_bA[:, a], g_bAk[:, a], h_bAkk[:, a]) for a in range(len(self.points)))
+            return
+        for a, points in enumerate(self.points):
+            w = theta @ self.map[a].T + self.offset[a]
+            yield self.sums(points, self.weights[a], w, delta, members)
+
+    def _all(self, theta: np.ndarray, members: np.ndarray, delta: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """`_each` of all arms at once, as members of one batch: (b, A), (b, A, k), (b, A, k, k)."""
+        assert self.padded is not None
+        points, weight, n_sets = self.padded
+        (A, k, P), b = self.map.shape, len(theta)
+        w = (theta @ self.map.reshape(A * k, P).T).reshape(b, A, k) + self.offset
+        rows = (members[:, None] if n_sets > 1 else np.zeros((b, 1), int)) * A + np.arange(A)
+        f, g, h = self.sums(points, weight, w.reshape(b * A, k), delta, rows.ravel())
+        return f.reshape(b, A), g.reshape(b, A, k), h.reshape(b, A, k, k)
+
+
+def padded(points: Sequence[Any], weights: Sequence[np.ndarray]) -> tuple[Points, np.ndarray, int] | None:
+    """The points of all arms as rows (sets x arms, n) of one array, with weights of 0 where an arm has fewer points.
+
+    None where it saves nothing: one arm, points of a law's own kind, many points an arm, or arms of unlike sizes.
+    """
+    sizes = [p.y.shape[-1] for p in points]
+    if len(points) < 2 or any(type(p) is not Points for p in points):
+        return None
+    if max(sizes) > FEW_POINTS or len(points) * max(sizes) > 2 * sum(sizes):
+        return None
+    n_sets = max(len(np.atleast_2d(v)) for p, w in zip(points, weights, strict=True) for v in (*p.x, p.y, w))
+
+    def stacked(values: Sequence[np.ndarray], pad: bool) -> np.ndarray:
+        found = np.zeros((n_sets, len(values), max(sizes)))
+        for a, v in enumerate(values):
+            found[:, a, : sizes[a]] = v
+            if pad:  # with a point of the arm itself, so that nothing there is out of range
+                found[:, a, sizes[a] :] = found[:, a, :1]
+        return found.reshape(n_sets * len(values), max(sizes))
+
+    x = tuple(stacked([p.x[j] for p in points], True) for j in range(len(points[0].x)))
+    return Points(x, stacked([p.y for p in points], True)), stacked(weights, False), n_sets
 
 
 def with_outcomes(points: Any, y: np.ndarray) -> Any:

@@ -63,7 +63,15 @@ def of_column(law: "Law", column: int, theta: np.ndarray) -> ColumnProfile:
             start[:, c] += change
     hold = np.arange(len(theta)) == column
     found = minimise(
-        law.huber_sum_, start, law.lower_, law.upper_, len(law.y_), law.huber, hold_P=hold, at_rest=NEAR, most=STEPS
+        law.huber_sum_.in_blocks,
+        start,
+        law.lower_,
+        law.upper_,
+        len(law.y_),
+        law.huber,
+        hold_P=hold,
+        at_rest=NEAR,
+        most=STEPS,
     )
     return ColumnProfile(column, values, found.objective_B, found.theta_BP)
 
@@ -78,9 +86,9 @@ def polish(law: "Law", profile: ColumnProfile, best: Best) -> Best:
         values = np.clip(start[c] + width * np.linspace(-1, 1, 17), law.lower_[c], law.upper_[c])
         near = np.tile(start, (len(values), 1))
         near[:, c] = values
-        held = minimise(law.huber_sum_, near, law.lower_, law.upper_, n, law.huber, anneal=(), hold_P=hold)
+        held = minimise(law.huber_sum_.in_blocks, near, law.lower_, law.upper_, n, law.huber, anneal=(), hold_P=hold)
         start, width = held.theta_BP[held.objective_B.argmin()], width / 6
-    free = minimise(law.huber_sum_, start[None], law.lower_, law.upper_, n, law.huber, anneal=())
+    free = minimise(law.huber_sum_.in_blocks, start[None], law.lower_, law.upper_, n, law.huber, anneal=())
     if free.objective_B[0] >= best[1]:
         return best
     return free.theta_BP[0], float(free.objective_B[0]), float(free.offset_B[0]), free.at_bound_BP[0]

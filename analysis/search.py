@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from algoprogress.analysis import profiles
-from algoprogress.analysis.fit import Evaluate, minimise, minimise_from
-from algoprogress.analysis.objective import HuberSum
+from algoprogress.analysis.fit import ANNEAL, MET, Evaluate, minimise, minimise_from
+from algoprogress.analysis.objective import HuberSum, padded
 from algoprogress.analysis.warnings import NotIdentified
 
 if TYPE_CHECKING:
@@ -41,16 +41,18 @@ def best_minimum(law: "Law") -> Found:
     n = len(law.y_)
     if n <= THINNED:
         start_SP = joint_starts(law, law.points_)
-        found, count = minimise_from(law.huber_sum_, start_SP, law.lower_, law.upper_, n, law.huber)
+        found, count = minimise_from(law.huber_sum_.in_blocks, start_SP, law.lower_, law.upper_, n, law.huber)
     else:
         points = _thinned(law)
         start_SP = joint_starts(law, points)
         n_some = sum(p.y.size for p in points)
-        found, count = minimise_from(law.sum_over(points), start_SP, law.lower_, law.upper_, n_some, law.huber)
+        found, count = minimise_from(
+            law.sum_over(points).in_blocks, start_SP, law.lower_, law.upper_, n_some, law.huber
+        )
         first = np.argsort(found.objective_B)[:FOLLOWED]
         first = first[found.objective_B[first] <= HOPELESS * found.objective_B.min()]
         start_SP, count = found.theta_BP[first], count[first]
-        found = minimise(law.huber_sum_, start_SP, law.lower_, law.upper_, n, law.huber, anneal=())
+        found = minimise(law.huber_sum_.in_blocks, start_SP, law.lower_, law.upper_, n, law.huber, anneal=())
     law.start_SP_ = start_SP
     k = int(found.objective_B.argmin())
     best = (found.theta_BP[k], float(found.objective_B[k]), float(found.offset_B[k]), found.at_bound_BP[k])
@@ -85,7 +87,7 @@ def joint_starts(law: "Law", points: list[Any]) -> np.ndarray:
     side_by_side = np.stack([w[np.arange(longest) % len(w)] for w in each], 1)
     if len(points) == 1:
         return law.sharing_.gather(side_by_side)
-    alone = np.stack([_one_arm(law, p, w) for p, w in zip(points, each, strict=True)])
+    alone = _each_alone(law, points, side_by_side)
     merged = law.points(*_merged(law, points))
     together = _one_arm(law, merged, law.starts(merged, lowest))
     best = np.stack([alone, np.tile(together, (len(points), 1))])
@@ -99,15 +101,46 @@ def _merged(law: "Law", points: list[Any]) -> tuple[tuple[np.ndarray, ...], np.n
     return tuple(x[rows] for x in law.x_), law.y_[rows]
 
 
+def _each_alone(law: "Law", points: list[Any], start_Sak: np.ndarray) -> np.ndarray:
+    """Working parameters (A, k) of the best fit to each arm alone: all as members of one batch where they are alike.
+
+    Every start is followed to the end, where `_one_arm` follows those that differ.
+    """
+    alike = padded(points, [np.ones((1, p.y.shape[-1])) for p in points])
+    if alike is None:
+        return np.stack([_one_arm(law, p, start_Sak[:, a]) for a, p in enumerate(points)])
+    S, A, _ = start_Sak.shape
+    M, kept = _map_of_one(law)
+    evaluate = HuberSum(law.sums, [alike[0]], M[None], law.sharing_.offset_ak[:1], law.rows_, alike[1])
+    whose = np.repeat(np.arange(A), S)
+
+    def of_arm(theta: np.ndarray, active: np.ndarray, delta: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        return evaluate(theta, whose[active], delta)
+
+    lower, upper = (np.stack(b)[:, kept][whose] for b in zip(*map(law.bounds, points), strict=True))
+    start = np.swapaxes(start_Sak, 0, 1).reshape(A * S, -1)[:, kept]
+    n = points[0].y.size
+    wide = minimise(of_arm, start, lower, np.maximum(upper, lower), n, max(ANNEAL[0], law.huber), (), at_rest=MET)
+    found = minimise(of_arm, wide.theta_BP, lower, np.maximum(upper, lower), n, law.huber, ANNEAL[1:])
+    best = found.objective_B.reshape(A, S).argmin(1)
+    return found.theta_BP.reshape(A, S, -1)[np.arange(A), best] @ M.T + law.sharing_.offset_ak[0]
+
+
+def _map_of_one(law: "Law") -> tuple[np.ndarray, np.ndarray]:
+    """M (k, p) from what is free in one arm to its working parameters, and which of those stand for it (p,)."""
+    column_k = law.sharing_.column_ak[0]
+    free = np.flatnonzero(column_k >= 0)
+    first = np.unique(column_k[free], return_index=True)[1]
+    return (column_k[:, None] == column_k[free[first]]).astype(float), free[first]
+
+
 def _one_arm(law: "Law", points: Any, start_Sk: np.ndarray) -> np.ndarray:
     """Working parameters (k,) of the best fit to one arm alone, with what is fixed."""
     sharing = law.sharing_
-    free = np.flatnonzero(sharing.column_ak[0] >= 0)
-    first = np.unique(sharing.column_ak[0, free], return_index=True)[1]
-    M = (sharing.column_ak[0][:, None] == sharing.column_ak[0, free[first]]).astype(float)
+    M, kept = _map_of_one(law)
     evaluate = HuberSum(law.sums, [points], M[None], sharing.offset_ak[:1], law.rows_)
-    lower, upper = (bound[free[first]] for bound in law.bounds(points))
-    start = start_Sk[:, free[first]]
+    lower, upper = (bound[kept] for bound in law.bounds(points))
+    start = start_Sk[:, kept]
     found, _ = minimise_from(evaluate, start, lower, np.maximum(upper, lower), points.y.size, law.huber)
     return found.theta_BP[found.objective_B.argmin()] @ M.T + sharing.offset_ak[0]
 
@@ -118,7 +151,7 @@ def refitted(law: "Law", points: list[Any], weight_Bn: np.ndarray | None, B: int
     Where the two disagree more often than one time in a hundred there is more than one minimum, and every resample gets
     the lower of both.
     """
-    evaluate = law.sum_over(points, weight_Bn)
+    evaluate = law.sum_over(points, weight_Bn).in_blocks
     lower, upper = law.joint_bounds(points)
     n = len(law.y_)
     start = np.tile(law.theta_, (B, 1))

@@ -7,6 +7,7 @@ from typing import Literal
 import numpy as np
 
 Share = Mapping[str, str | Sequence[str]] | Literal["rescaled"]
+NAMED = 4  # arms: of more that have a parameter in common, the number is told
 SHIFT = 30.0  # a compute multiplier may change a term of the loss by exp(±30): more is no multiplier
 
 
@@ -154,4 +155,6 @@ def _label(column: np.ndarray, shift: np.ndarray, c: int, arms: Sequence[str], p
     if c in shift:
         return f"kappa of {arms[int(np.flatnonzero(shift == c)[0])]}"
     rows, ks = np.nonzero(column == c)
-    return parameters[ks[0]] + ("" if len(arms) == 1 else f" of {', '.join(str(arms[a]) for a in np.unique(rows))}")
+    those = [str(arms[a]) for a in np.unique(rows)]
+    whose = f"all {len(arms)} arms" if len(those) == len(arms) > NAMED else ", ".join(those)
+    return parameters[ks[0]] + ("" if len(arms) == 1 else f" of {whose}")

@@ -36,6 +36,7 @@ class Law(Definition):
     resamples_: pd.DataFrame
     theta_: np.ndarray
     start_SP_: np.ndarray
+    profiles_: dict[int, profiles.ColumnProfile]
     sigma_: float
     share: Any
 
@@ -85,7 +86,7 @@ class Law(Definition):
         self.lower_, self.upper_ = self.joint_bounds(self.points_)
         self.huber_sum_ = self.sum_over(self.points_)
         found = best_minimum(self)
-        self.theta_ = found.theta
+        self.theta_, self.profiles_ = found.theta, found.profiles
         self.diagnostics_ = identifiability.diagnostics(self, found)
         self._tabulate(found.at_bound)
         if self.diagnostics_["gradient_norm"] > CONVERGED and not identifiability.is_flat(self):

@@ -12,6 +12,7 @@ from algoprogress.analysis import account_tables
 from algoprogress.analysis.account_files import account, protocols
 from algoprogress.analysis.accounting import Account
 from algoprogress.analysis.formatting import flop_text, gain_text, number
+from algoprogress.analysis.interactions import InteractionModel
 from algoprogress.analysis.joint import JointFit
 from algoprogress.analysis.site import account_plots
 from algoprogress.analysis.site.plots import Plot
@@ -44,19 +45,25 @@ class AccountView:
 
 
 def views(
-    more: Sequence[str], fit_of: Callable[[str], JointFit], level: float, seed: int, save: Downloads
+    more: Sequence[str],
+    fit_of: Callable[[str], JointFit],
+    level: float,
+    seed: int,
+    save: Downloads,
+    model_of: Callable[[str], InteractionModel] | None = None,
 ) -> list[AccountView]:
     """The accounts that come with the package and those of the user's files.
 
     Args:
         more: files of accounts; what is wrong with one is an error.
         fit_of: study -> its joint fit; a KeyError where the store has none: such an account says so.
+        model_of: study -> its fitted interaction model, likewise.
         save: writes a table of numbers: (table, folder, name) -> files.
     """
     found: list[AccountView] = []
     for name in [*more, *protocols()]:
         try:
-            found.append(_view(account(name, fit_of), level, seed, save, f"account-{len(found)}"))
+            found.append(_view(account(name, fit_of, model_of), level, seed, save, f"account-{len(found)}"))
         except KeyError as missing:
             study = missing.args[0]
             said = f"It rests on the study {study}, of which this store concludes nothing: algoprogress submit {study}."

@@ -12,6 +12,7 @@ import pandas as pd
 from algoprogress.analysis.answer import answer
 from algoprogress.analysis.bands import gain_bands, law_curves
 from algoprogress.analysis.formatting import flop_text, gain_text, interval_text, number
+from algoprogress.analysis.runs import usable_runs
 from algoprogress.analysis.tables import StudyTables, study_tables
 from algoprogress.analysis.warnings import AnalysisWarning
 
@@ -43,7 +44,12 @@ class Conclusion:
     def arm_address(self, arm: str) -> str:
         return f"studies/{self.name}/{self.slugs[arm]}.html"
 
-    @property
+    @cached_property
+    def arm_of(self) -> dict[str, str]:
+        """Run -> its arm."""
+        return dict(zip(self.runs["run_id"], self.runs["arm"], strict=True))
+
+    @cached_property
     def slugs(self) -> dict[str, str]:
         """Arm -> name of its file: what is no letter or digit is left out, and a number tells equals apart."""
         found: dict[str, str] = {}
@@ -53,7 +59,7 @@ class Conclusion:
             found[arm] = slug if slug.lower() not in taken else f"{slug}-{k}"
         return found
 
-    @property
+    @cached_property
     def answer(self) -> str:
         return answer(self.tables) if self.tables is not None else self.message
 
@@ -63,9 +69,19 @@ class Conclusion:
 
     def warnings_of(self, arm: str) -> list[str]:
         """Those that name the arm, and those that name no arm and so concern all."""
-        named = {a: [w for w in self.warnings if _names(w, a)] for a in self.arms}
-        general = [w for w in self.warnings if not any(w in found for found in named.values())]
-        return [w for w in self.warnings if w in named.get(arm, []) or w in general]
+        return [w for w, named in self._named.items() if arm in named or not named]
+
+    @cached_property
+    def _named(self) -> dict[str, set[str]]:
+        """Warning -> the arms that it names."""
+        return {w: {a for a in self.arms if _names(w, a)} for w in self.warnings}
+
+    @cached_property
+    def points(self) -> pd.DataFrame:
+        """[arm, compute, loss, run_id, learning_rate] of the runs that count."""
+        assert self.tables is not None
+        usable = usable_runs(self.runs[self.runs["arm"].isin(self.tables.fit.arms)])
+        return usable[["arm", "compute", "loss", "run_id", "learning_rate"]]
 
     @cached_property
     def bands(self) -> pd.DataFrame:

@@ -17,6 +17,8 @@ MOST_POINTS = 3000  # of a scatter: more take seconds to lay out, and lie on one
 MOST_LINES = 120  # of training curves, for the same reason
 LINE_POINTS = 160  # of one training curve in a page: more than there are pixels to tell apart
 MOST_BANDS = 6  # as many as there are colours: more hide one another
+MOST_NAMED = 12  # arms in a legend: the names of more take the room of the figure
+UNNAMED = " The arm of a point stands under the pointer."
 DIGITS = 5  # of a number in a page; the files beside it have all
 
 
@@ -85,7 +87,7 @@ def gain_plot(
     data.insert(0, label | {"type": "scatter", "x": [None], "y": [None], "line": {"color": colour[baseline]}})
     axes = layout(COMPUTE, f"gain over {baseline}", y_log=True, y_range=(bottom, top), ticksuffix="×")
     axes["xaxis"] |= at_rungs(gains["compute"])
-    axes |= {"shapes": [one]}
+    axes |= {"shapes": [one], "showlegend": len(shown) < MOST_NAMED}
     caption = (
         f"Compute-equivalent gain over {baseline}. Markers: interpolated, with intervals; open triangles are bounds, "
         f"pointing to where the gain lies. Lines{' and bands' * (len(shown) <= MOST_BANDS)}: the law"
@@ -95,6 +97,7 @@ def gain_plot(
             else "; its intervals are in the table."
         )
     )
+    caption += UNNAMED * (len(shown) >= MOST_NAMED)
     return Plot(name, caption, f"Compute-equivalent gain over {baseline} against training compute", data, axes)
 
 
@@ -152,6 +155,8 @@ def loss_plot(
         caption += f" {left_out:,} of the runs are left out of the figure, evenly; all are in the table."
     axes = layout(COMPUTE, LOSS, y_range=y_range)
     axes["xaxis"] |= at_rungs(front.get("rung", []))
+    axes["showlegend"] = len(arms) <= MOST_NAMED
+    caption += UNNAMED * (len(arms) > MOST_NAMED)
     return Plot(name, caption, "Validation loss against training compute", data, axes, link)
 
 
@@ -180,16 +185,17 @@ def curves_plot(
     return Plot(
         *(name, f"Training loss of each run against compute{few}; a line leads to its run."),
         *("Training loss against training compute, a line for each run", data),
-        *(layout(COMPUTE, "training loss (nats/token)"), link),
+        *(layout(COMPUTE, "training loss (nats/token)") | {"showlegend": len(seen) <= MOST_NAMED}, link),
     )
 
 
 def run_plot(curve: pd.DataFrame, name: str = "curve") -> Plot:
     """One run: training loss, and validation loss where it was evaluated, against compute."""
     part = thinned(curve[curve["compute"] > 0])
+    facts = np.nan_to_num(part[["step", "tokens", "learning_rate", "grad_norm"]].to_numpy(float))
     told = [
-        f"step {int(s):,}, {int(t):,} tokens<br>learning rate {r:.3g}, gradient norm {g:.3g}"
-        for s, t, r, g in part[["step", "tokens", "learning_rate", "grad_norm"]].fillna(0).itertuples(index=False)
+        f"step {s:,.0f}, {t:,.0f} tokens<br>learning rate {r:.3g}, gradient norm {g:.3g}"
+        for s, t, r, g in facts.tolist()
     ]
     (blue, orange) = list(colours(["a", "b"]).values())
     data = [trace("training", part["compute"], part["loss"], "lines", "t", line={"color": blue, "width": 2}, text=told)]

@@ -3,9 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from algoprogress.analysis.formatting import cell_text, flop_text, number
+from algoprogress.analysis.runs import RUNG_GAP
 from algoprogress.results.schema import RECORD_COLUMNS
 
 UNITS = {c.name: c.unit for c in RECORD_COLUMNS}
@@ -39,6 +41,41 @@ def configuration(spec: Mapping[str, Any]) -> list[tuple[str, str]]:
         else:
             rows.append((key, "none" if value is None else f"{value:g}" if isinstance(value, float) else str(value)))
     return rows
+
+
+def difference(spec: Mapping[str, Any], other: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """(field, value there, value here) of every field in which a run differs from another, "–" for one it lacks."""
+    here, there = dict(configuration(spec)), dict(configuration(other))
+    fields = [*here, *(f for f in there if f not in here)]
+    return [(f, there.get(f, "–"), here.get(f, "–")) for f in fields if here.get(f) != there.get(f)]
+
+
+def counterparts(study: Mapping[str, Any], runs: pd.DataFrame) -> dict[str, str]:
+    """Run -> the run that it is compared with: of the arm's baseline at the same compute, with the same seed if any.
+
+    Args:
+        study: as stored.
+        runs: those of the study; a run of a baseline is compared with none.
+    """
+    at = (
+        runs["compute_budget"].astype(float).fillna(runs["compute"].astype(float)) if "compute_budget" in runs else None
+    )
+    log_c = np.log((runs["compute"] if at is None else at).to_numpy(float))
+    stage = runs["stage"].fillna("").to_numpy() if "stage" in runs else np.full(len(runs), "")
+    seed, loss = runs["seed"].to_numpy(float), runs["loss"].to_numpy(float)
+    ids, arms = runs["run_id"].tolist(), runs["arm"].to_numpy()
+    own = {arm: np.flatnonzero(arms == arm) for arm in pd.unique(arms)}
+    found: dict[str, str] = {}
+    for arm, rows in own.items():
+        base = own.get(study.get("against", {}).get(arm, study["baseline"]), rows[:0])
+        if arm == study["baseline"] or not len(base):
+            continue
+        for r in rows:
+            near = base[np.abs(log_c[base] - log_c[r]) < np.log(RUNG_GAP)]
+            if len(near):
+                order = np.lexsort((loss[near], seed[near] != seed[r], stage[near] != stage[r]))
+                found[ids[r]] = ids[near[order[0]]]
+    return found
 
 
 def doubts(record: Mapping[str, Any], max_epochs: float = 1.0) -> list[str]:

@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 
 from algoprogress.analysis.formatting import flop_text
+from algoprogress.analysis.interactions import InteractionModel, fit_interactions
 from algoprogress.analysis.report import provenance as study_provenance
-from algoprogress.analysis.runs import usable_runs
 from algoprogress.analysis.site import plots, run_page
 from algoprogress.analysis.site.account_page import views
 from algoprogress.analysis.site.conclusions import Conclusion, conclude, lead, summary
@@ -38,6 +38,7 @@ class Site:
             undefined=StrictUndefined,
             trim_blocks=True,
             lstrip_blocks=True,
+            auto_reload=False,
         )
         self.environment.filters["script"] = _script
         self.environment.globals["made"] = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
@@ -53,6 +54,13 @@ class Site:
 
     def download(self, numbers: pd.DataFrame, folder: str, name: str) -> list[tuple[str, str]]:
         return download(numbers, self.out / "data" / folder, self.out, name)
+
+    def copy(self, store: Store, run_id: str) -> str:
+        """The run's own file of the store, its curve as rows and its record in the footer; returns its address."""
+        path = self.out / "data" / "runs" / f"{run_id}.parquet"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(store.folder.read(f"runs/{run_id}.parquet"))
+        return path.relative_to(self.out).as_posix()
 
     def assets(self) -> None:
         """The style and scripts that all pages share: plotly's is copied from its package, and fetched by no page."""
@@ -100,9 +108,17 @@ def write_site(
     found = [conclude(s, runs[runs["study"] == s["name"]], level, n_resamples, seed) for s in studies]
     for conclusion in found:
         _study(site, conclusion, curves)
-    _runs(site, runs, records, curves, found)
+    _runs(site, store, runs, records, curves, found)
     fits = {c.name: c.tables.fit for c in found if c.tables is not None}
-    shown = views(accounts, fits.__getitem__, level, seed, site.download)
+    by_name = {c.name: c for c in found if c.tables is not None}
+
+    def model_of(study: str) -> InteractionModel:
+        model = fit_interactions(by_name[study].study, by_name[study].runs)
+        if model is None:
+            raise KeyError(study)
+        return model
+
+    shown = views(accounts, fits.__getitem__, level, seed, site.download, model_of)
     drawn = [p for v in shown for p in v.plots]
     site.page("account", "account.html", title="The account", views=shown, plots={p.name: p for p in drawn})
     front = _front(site, found, runs, level, damaged)
@@ -168,10 +184,10 @@ def _study_tables(site: Site, c: Conclusion) -> dict[str, Table]:
 
 
 def _arm(site: Site, c: Conclusion, arm: str, tables: dict[str, Table], curves: Mapping[str, pd.DataFrame]) -> None:
-    own = c.runs[c.runs["arm"] == arm]
+    own = c.runs["run_id"][c.runs["arm"] == arm]
     baseline = str(c.study["baseline"])
     arms = [a for a in c.arms if a in (arm, baseline)]
-    arm_of = {r: arm for r in own["run_id"] if r in curves}
+    arm_of = {r: arm for r in own if r in curves}
     drawn = [plots.curves_plot(dict(curves), arm_of, c.arms, "runs/")] if arm_of else []
     site.page(
         "arm",
@@ -189,6 +205,7 @@ def _arm(site: Site, c: Conclusion, arm: str, tables: dict[str, Table], curves: 
 
 def _runs(
     site: Site,
+    store: Store,
     runs: pd.DataFrame,
     records: Mapping[str, Mapping[str, Any]],
     curves: Mapping[str, pd.DataFrame],
@@ -213,6 +230,10 @@ def _runs(
     siblings: dict[str, list[str]] = {}
     for run_id, record in records.items():
         siblings.setdefault(str(record.get("configuration_id")), []).append(run_id)
+    compared: dict[str, list[tuple[Conclusion, str]]] = {}
+    for c in found:
+        for run_id, other in run_page.counterparts(c.study, c.runs).items():
+            compared.setdefault(run_id, []).append((c, other))
     for run_id, record in records.items():
         curve = curves.get(run_id)
         same = siblings[str(record.get("configuration_id"))]
@@ -222,13 +243,25 @@ def _runs(
             title=f"Run {run_id[: run_page.WIDTH]}",
             run_id=run_id,
             facts=run_page.facts(record),
+            differences=[_difference(c, run_id, other, records) for c, other in compared.get(run_id, [])],
             configuration=run_page.configuration(record["spec"]),
             provenance=run_page.provenance(record),
             doubts=run_page.doubts(record),
             member=member.get(run_id, []),
             siblings=[(r, records[r]["spec"].get("seed"), records[r].get("loss")) for r in same if r != run_id],
             plot=plots.run_plot(curve) if curve is not None and (curve["compute"] > 0).any() else None,
+            file=site.copy(store, run_id),
         )
+
+
+def _difference(
+    c: Conclusion, run_id: str, other: str, records: Mapping[str, Mapping[str, Any]]
+) -> tuple[Conclusion, str, str, Table]:
+    """The study, the run that this one is compared with, its arm, and the fields in which they differ."""
+    baseline = str(c.study.get("against", {}).get(c.arm_of[run_id], c.study["baseline"]))
+    rows = run_page.difference(records[run_id]["spec"], records[other]["spec"])
+    shown = pd.DataFrame(rows, columns=["field", "there", "here"])
+    return c, other, baseline, table(shown, f"difference-{c.name}", f"How the run differs from one of {baseline}")
 
 
 def _plots(c: Conclusion, arms: list[str]) -> list[plots.Plot]:
@@ -236,8 +269,7 @@ def _plots(c: Conclusion, arms: list[str]) -> list[plots.Plot]:
         return []
     fit = c.tables.fit
     arms = [a for a in arms if a in fit.arms]
-    usable = usable_runs(c.runs[c.runs["arm"].isin(fit.arms)])
-    found = [plots.loss_plot(usable, fit.front, c.laws, arms, "runs/", order=c.arms)]
+    found = [plots.loss_plot(c.points, fit.front, c.laws, arms, "runs/", order=c.arms)]
     gains = _gain_plot(c, arms)
     return [gains, *found] if gains is not None else found
 

@@ -12,7 +12,10 @@ from algoprogress.pipeline.commands.inputs import formats, notes, writing
 from algoprogress.pipeline.output import JsonOption, StoreOption, emit, note, open_store, records
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from algoprogress.analysis.accounting import Account
+    from algoprogress.analysis.interactions import InteractionModel
     from algoprogress.analysis.joint import JointFit
 
 
@@ -31,6 +34,13 @@ def accounting(
     reference: Annotated[
         str | None,
         typer.Option(help="new, old or 'as published': the compute of which algorithm; default: the account's."),
+    ] = None,
+    interaction: Annotated[
+        str | None,
+        typer.Option(
+            help="How gains combine: none, power, or fitted (the model of the study interactions, or of fitted:STUDY); "
+            "default: the account's."
+        ),
     ] = None,
     since: Annotated[
         float | None, typer.Option(help="Year that growth is counted from; default: the account's.")
@@ -63,7 +73,18 @@ def accounting(
             baseline = str(there.study(study)["baseline"])
             return fit_jointly(there.runs(study), baseline, "power", n_resamples=draws, seed=seed)
 
-    found = account(protocol, lru_cache(fit_of))
+    def model_of(study: str) -> InteractionModel:
+        from algoprogress.analysis.interactions import fit_interactions
+
+        there = open_store(store)
+        with notes():
+            model = fit_interactions(there.study(study), there.runs(study))
+        if model is None:
+            raise ValueError(f"{study} is no factorial, or has too few runs for its model: algoprogress submit {study}")
+        return model
+
+    with notes():
+        found = account(protocol, lru_cache(fit_of), model_of, interaction)
     changes: dict[str, Any] = {"since": since, "reference": reference}
     if frontier is not None:
         changes["frontier"] = named_frontier(frontier)
@@ -100,16 +121,21 @@ def accounting(
     if found.description:
         print(f"{found.description}\n")
     shown = table[["innovation", "year", "gain", "gain_low", "gain_high", "log_share", "reference", "note"]]
-    emit(shown.reset_index(), False)
+    emit(_dated(shown.reset_index()), False)
     print(f"\n{_sentence(total)}" if ahead is None else f"\n{forecast_text(ahead)}")
     months = gain_text(*HO2024_MONTHS)
     print(f"For comparison, by published models of 2012 to 2023 (Ho et al. 2024): doubling in {months} months.")
     if against is not None:
         print("\nagainst a base algorithm")
-        emit(against, False)
+        emit(_dated(against), False)
     if growth is not None:
         print("\nat a compute that stays")
         emit(growth, False)
+
+
+def _dated(table: pd.DataFrame) -> pd.DataFrame:
+    """With years as years, not as numbers of a thousand and more."""
+    return table.assign(year=[f"{y:g}" for y in table["year"]])
 
 
 def _draw(found: Account, folder: Path, format: str, year: float, draws: int, level: float, seed: int) -> None:

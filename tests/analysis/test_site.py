@@ -98,6 +98,29 @@ def test_what_is_doubtful_stands_on_the_page_that_it_concerns(site, small_store)
         assert said in account
 
 
+def test_a_run_is_told_by_what_differs_from_its_baselines_run_at_the_same_compute(site, small_store):
+    runs = small_store.runs("swap", status=None)
+    run = runs[(runs["arm"] != "lstm") & (runs["compute_budget"] == 1e12) & (runs["seed"] == 1)].iloc[0]
+    html = (site / "runs" / f"{run['run_id']}.html").read_text(encoding="utf-8")
+    other = re.search(r'Unlike <a href="../runs/(\w+).html">a run of lstm</a>', html)[1]
+    there = runs.set_index("run_id").loc[other]
+    assert (there["arm"], there["compute_budget"], there["seed"]) == ("lstm", 1e12, 1)
+    rows = {f: (a, b) for f, a, b in re.findall(r'row">([\w.]+)</th><td[^>]*>(.*?)</td><td[^>]*>(.*?)</td>', html)}
+    assert rows["architecture.name"] == ("lstm", "transformer")
+    assert "seed" not in rows
+    base = (site / "runs" / f"{other}.html").read_text(encoding="utf-8")
+    assert "Unlike" not in base
+    assert "architecture.name" in base
+
+
+def test_the_file_of_a_run_is_that_of_the_store(site, small_store):
+    for run_id in small_store.run_ids():
+        file = site / "data" / "runs" / f"{run_id}.parquet"
+        assert f"../data/runs/{run_id}.parquet" in (site / "runs" / f"{run_id}.html").read_text(encoding="utf-8")
+        assert file.read_bytes() == small_store.folder.read(f"runs/{run_id}.parquet")
+    assert len(pd.read_parquet(file)) > 1
+
+
 def test_an_account_of_the_users_own_is_shown_and_a_wrong_one_refused(site, tmp_path):
     assert "2.00 [1.5, 3.0]" in (site / "account.html").read_text(encoding="utf-8")
     (tmp_path / "mine.csv").write_text("key,innovation,year,multiplier\nmoe,dense -> MoE,2022,0\n", encoding="utf-8")
@@ -154,6 +177,13 @@ class Many:
     def parts(self) -> dict[str, list[str]]:
         ids = list(self._records)
         return {"a": ids[::2], "b": ids[1::2]}
+
+    @property
+    def folder(self) -> "Many":
+        return self
+
+    def read(self, name: str) -> bytes:
+        return b"PAR1"
 
     def studies(self) -> list[str]:
         return ["many"]
