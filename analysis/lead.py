@@ -111,11 +111,15 @@ def gains_of_pairs(
     tables = []
     for arm, other in pairs.items():
         both = best[best["arm"].isin([arm, other])]
+        if set(both["arm"]) != {arm, other}:
+            continue  # of a pair that is still in training nothing can be told
         means = both.groupby(["arm", "compute_budget"])["loss"].mean()
         behind = max(float(means[name].iloc[-1]) for name in (arm, other))
         options = {"method": "interpolated", "n_resamples": n_resamples, "seed": seed}
         gains = compute_equivalent_gain(both, other, at_loss=behind, **options)  # type: ignore[arg-type]
         tables.append(gains.assign(model=model_of(arm, other)))
+    if not tables:
+        raise ValueError("no two arms that are compared have finished runs: submit the study first")
     return pd.concat(tables, ignore_index=True)
 
 
