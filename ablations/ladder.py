@@ -32,6 +32,9 @@ WIDTH_PER_LAYER = 32  # a layer for each: between Gundlach et al.'s 16 and the 6
 # Three rates a factor 2 apart, and further where the best is at an edge; an optimizer that is not here has its own.
 RATES = {"adam": (0.005, 0.01, 0.02), "adamw": (0.005, 0.01, 0.02)}
 LSTM_RATES = (0.01, 0.02, 0.04)
+# Momenta of SGD that are swept beside its rates: that of Polyak's heavy ball as most use it, Gundlach et al. 2025's of
+# .98, and one between. The longest step is rate / (1 - momentum), so each begins with rates of the same longest steps.
+MOMENTA = {"momentum": (0.9, 0.95, 0.98), "nesterov": (0.9, 0.95, 0.98)}
 
 Sized = Callable[[float], RunSpec]  # budget -> recipe of that size, its tokens and rate still to be set
 
@@ -136,15 +139,26 @@ def with_budget(spec: RunSpec, compute: float, **fields: Any) -> RunSpec:
 
 def rates(spec: RunSpec) -> tuple[float, ...]:
     """Where the sweep of a recipe begins."""
+    if spec.optimizer.name in MOMENTA:
+        first, longest = MOMENTA[spec.optimizer.name][0], 1 - spec.optimizer.momentum  # type: ignore[attr-defined]
+        return tuple(float(f"{rate * longest / (1 - first):.4g}") for rate in spec.optimizer.rates)
     return LSTM_RATES if spec.architecture.streams else RATES.get(spec.optimizer.name, spec.optimizer.rates)
 
 
+def momenta(spec: RunSpec) -> tuple[RunSpec, ...]:
+    """The recipe at each momentum that is swept; itself alone where none is."""
+    return tuple(
+        spec.model_copy(update={"optimizer": spec.optimizer.model_copy(update={"momentum": momentum})})
+        for momentum in MOMENTA.get(spec.optimizer.name, ())
+    ) or (spec,)
+
+
 def sweep(sized: Sized, budgets: Collection[float]) -> tuple[Entry, ...]:
-    """One size a budget, at each rate."""
+    """One size a budget, at each rate; of SGD with momentum at each momentum too."""
     return tuple(
         Entry(spec=with_budget(spec, budget, learning_rate=rate), compute_budget=budget, stage="sweep")
         for budget in budgets
-        for spec in [sized(budget)]
+        for spec in momenta(sized(budget))
         for rate in rates(spec)
     )
 

@@ -1,7 +1,8 @@
 """What is trained next: the runs that a study adds to its grid once losses are known.
 
 A sweep follows each best rate beyond the edge of its grid and repeats the best configurations. A tuning stage follows
-them too, fits the law of the best rate, and then sets the main runs of the arm going at the rates that it gives.
+them too, fits the law of the best rate, widens the sweep where the law leads out of it, and then sets the main runs of
+the arm going at the rates that the law gives.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Any
 
 from algoprogress.ablations.spec import RunSpec
 from algoprogress.ablations.study import Entry, Study, Sweep
-from algoprogress.ablations.tuning import Chosen, TunedArm, Tuning, rate_for, tuned_arm
+from algoprogress.ablations.tuning import Chosen, Rejected, TunedArm, Tuning, rate_for, tuned_arm
 
 
 def refine(study: Study, losses: Mapping[str, float]) -> Study:
@@ -96,33 +97,91 @@ def _tuned(study: Study, tuning: Tuning, losses: Mapping[str, float]) -> Study:
     """The arms with their extended sweeps and, where these are done, their main runs."""
     arms, waiting, tuned = {}, {}, {}
     for arm, entries in study.arms.items():
-        sizes = [_extended(size, tuning, losses) for size in _sizes(entries)]
-        swept = [entry for size in sizes for entry in size]
-        found = _law(sizes, losses)
         main = study.main.get(arm, ())
+        swept, found = _swept(_sizes(entries), main, tuning, losses)
         if found is not None:
             tuned[arm] = found
-        if found is None or found.at_edge:
-            arms[arm] = tuple(swept)
+        if found is None or found.at_edge or found.beyond:
+            arms[arm] = swept
             if main:
                 waiting[arm] = main
             continue
-        rates = {entry.spec.n_params: rate_for(found, entry.spec.n_params) for entry in main}
-        placed = [_at(entry, rates[entry.spec.n_params]) for entry in main]
-        chosen = {
-            (e.compute_budget, e.spec.n_params): Chosen(
-                compute_budget=e.compute_budget, n_params=e.spec.n_params, learning_rate=e.spec.learning_rate
-            )
-            for e in placed
-        }
-        tuned[arm] = found.model_copy(update={"chosen": tuple(chosen.values())})
+        placed = [_at(_by(entry, found.momentum), rate_for(found, entry.spec.n_params)) for entry in main]
         own = [entry.spec for entry in placed]  # a main run that is also of the sweep counts as a main run
         arms[arm] = (*(entry for entry in swept if entry.spec not in own), *placed)
     return study.model_copy(update={"arms": arms, "main": waiting, "tuned": tuned})
 
 
+def _swept(
+    begun: list[list[Entry]], main: tuple[Entry, ...], tuning: Tuning, losses: Mapping[str, float]
+) -> tuple[tuple[Entry, ...], TunedArm | None]:
+    """The sweeps of an arm, wide enough for its main runs as far as losses tell, and the law; None while some lack."""
+    momenta: dict[float | None, list[list[Entry]]] = {}
+    for size in begun:
+        momenta.setdefault(_momentum(size[0].spec), []).append(size)
+    if len(momenta) == 1:
+        return _widened(begun, main, tuning, losses)
+    tried = {momentum: _widened(sizes, (), tuning, losses) for momentum, sizes in momenta.items()}
+    laws = {momentum: law for momentum, (_, law) in tried.items() if law is not None}
+    found = None
+    if len(laws) == len(momenta):
+        best = min(laws, key=lambda momentum: laws[momentum].loss)
+        tried[best] = _widened(momenta[best], main, tuning, losses)
+        if (law := tried[best][1]) is not None:
+            rejected = tuple(Rejected(momentum=m or 0.0, sweep=laws[m].sweep) for m in laws if m != best)
+            found = law.model_copy(update={"momentum": best, "rejected": rejected})
+    return tuple(entry for entries, _ in tried.values() for entry in entries), found
+
+
+def _momentum(spec: RunSpec) -> float | None:
+    return getattr(spec.optimizer, "momentum", None)
+
+
+def _widened(
+    begun: list[list[Entry]], main: tuple[Entry, ...], tuning: Tuning, losses: Mapping[str, float]
+) -> tuple[tuple[Entry, ...], TunedArm | None]:
+    """As `_swept`, of one momentum."""
+    sizes, most = begun, [len(size) + tuning.extensions for size in begun]
+    while True:
+        sizes = [_extended(size, n, tuning, losses) for size, n in zip(sizes, most, strict=True)]
+        found = _law(sizes, losses)
+        if found is not None and not found.at_edge:
+            found = found.model_copy(update={"chosen": _chosen(found, main)})
+            further = _further(found, sizes, most, tuning)
+            if further != sizes:
+                sizes = further
+                continue
+        return tuple(entry for size in sizes for entry in size), found
+
+
+def _chosen(found: TunedArm, main: tuple[Entry, ...]) -> tuple[Chosen, ...]:
+    """One rate for each size of the main runs."""
+    sizes = dict.fromkeys((entry.compute_budget, entry.spec.n_params) for entry in main)
+    return tuple(Chosen(compute_budget=c, n_params=n, learning_rate=rate_for(found, n)) for c, n in sizes)
+
+
+def _further(found: TunedArm, sizes: list[list[Entry]], most: list[int], tuning: Tuning) -> list[list[Entry]]:
+    """The sweeps with one more rate for each size that does not reach beyond the rates chosen near it."""
+    grown = list(sizes)
+    for chosen in found.beyond:
+        k = found.nearest(chosen.n_params, chosen.compute_budget)
+        low, high = found.sweep[k].rates[0], found.sweep[k].rates[-1]
+        rate = low / tuning.factor if chosen.learning_rate <= low else high * tuning.factor
+        if len(sizes[k]) < most[k] and grown[k] is sizes[k]:
+            grown[k] = [*sizes[k], _at(sizes[k][0], rate)]
+    return grown
+
+
 def _at(entry: Entry, rate: float) -> Entry:
     return entry.model_copy(update={"spec": entry.spec.model_copy(update={"learning_rate": rate})})
+
+
+def _by(entry: Entry, momentum: float | None) -> Entry:
+    """The entry with the momentum that was found to be the best, if several were swept."""
+    if momentum is None:
+        return entry
+    optimizer = entry.spec.optimizer.model_copy(update={"momentum": momentum})
+    return entry.model_copy(update={"spec": entry.spec.model_copy(update={"optimizer": optimizer})})
 
 
 def _sizes(entries: tuple[Entry, ...]) -> list[list[Entry]]:
@@ -138,10 +197,10 @@ def _sizes(entries: tuple[Entry, ...]) -> list[list[Entry]]:
     return found
 
 
-def _extended(size: list[Entry], tuning: Tuning, losses: Mapping[str, float]) -> list[Entry]:
+def _extended(size: list[Entry], most: int, tuning: Tuning, losses: Mapping[str, float]) -> list[Entry]:
     """The sweep of one size, one step further beyond an edge for each best rate that was found there."""
     grid = list(size)
-    for _ in range(tuning.extensions):
+    while len(grid) < most:
         known = [losses.get(entry.spec.run_id) for entry in grid]
         if None in known or len(grid) < 2:
             break

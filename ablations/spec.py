@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, SerializeAsAny, field_validator, model_validator
 
-from algoprogress.ablations import accounting
+from algoprogress.ablations import accounting, batch_warmup
 from algoprogress.ablations.architectures import ArchitectureConfig, architectures
 from algoprogress.ablations.config import Config, Whole
 from algoprogress.ablations.optimizers import OptimizerConfig, optimizers
@@ -106,6 +106,9 @@ class RunSpec(Config):
     reparameterization: Reparameterization | None = None
     data: Data = Data()
     batch_tokens: Whole = Field(2048, gt=0, description="tokens in one optimizer step; a multiple of the context")
+    batch_stages: Whole = Field(
+        1, ge=1, le=16, description="above 1: batches begin small and double at each stage; see `batch_warmup`"
+    )
     clip: float | None = Field(1.0, gt=0, description="largest global gradient norm; None: no clipping")
     seed: Whole = Field(0, ge=0, description="of the initial weights, of the order of the data and of dropout")
     dtype: Literal["float32", "bfloat16", "float64", "auto"] = Field(
@@ -135,13 +138,47 @@ class RunSpec(Config):
         self.architecture.check(self.data.vocab_size, self.data.context)
         if self.reparameterization is not None:
             self.reparameterization.check(self._shapes)
+        self._check_stages()
+        if getattr(self.architecture, "base_width", 0):
+            if not self.optimizer.entrywise:
+                raise ValueError(f"base_width (muP) has rates for adam and adamw, not for {self.optimizer.name}")
+            if self.reparameterization is not None:
+                raise ValueError(f"base_width (muP) is of weights, which {self.reparameterization.name} replaces")
         if self.evaluation.state == "carry" and not self.architecture.streams:
             raise ValueError(f"a {self.architecture.name} has no state to carry: set evaluation.state to reset")
         return self
 
+    def _check_stages(self) -> None:
+        least = self.data.context << (self.batch_stages - 1)
+        if self.batch_tokens % least:
+            raise ValueError(
+                f"a batch of {self.batch_tokens} tokens in {self.batch_stages} batch_stages begins with less than "
+                f"whole contexts of {self.data.context}: take a multiple of {least} tokens, or fewer stages"
+            )
+        if self.batch_stages > 1 and self.reparameterization is not None:
+            raise ValueError(f"{self.reparameterization.name} costs FLOP with every step: leave batch_stages at 1")
+
+    @property
+    def stages(self) -> tuple[batch_warmup.Stage, ...]:
+        """The sizes of its batches, in order."""
+        return batch_warmup.stages(self.tokens, self.batch_tokens, self.batch_stages)
+
     @property
     def steps(self) -> int:
-        return self.tokens // self.batch_tokens
+        """Of the optimizer."""
+        return batch_warmup.steps(self.stages)
+
+    def tokens_after(self, step: int) -> int:
+        """Tokens of the first `step` steps."""
+        return batch_warmup.tokens_after(self.stages, step)
+
+    def whole_batches(self, step: int) -> int:
+        """Batches of `batch_tokens` that lie wholly before `step` (from 0): what a schedule takes for the step."""
+        return self.tokens_after(step) // self.batch_tokens
+
+    def learning_rate_at(self, step: int) -> float:
+        """The schedule goes by tokens, so that it is the same whatever the batches."""
+        return self.learning_rate * self.schedule.factor(self.whole_batches(step), self.tokens // self.batch_tokens)
 
     @property
     def n_params(self) -> int:

@@ -6,6 +6,7 @@ import inspect
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import PurePath
 from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -52,6 +53,7 @@ class Study(Config):
     against: dict[str, str] = Field({}, description="arm -> the arm that it is compared with, if not the baseline")
     innovations: dict[str, dict[str, Any]] = Field({}, description="arm -> what it has more or less than the other")
     probes: tuple[Probing, ...] = Field((), description="what is measured of the weights of its best runs")
+    repeats: str | None = Field(None, description="the study that asks the same on another corpus; see `on_corpus`")
 
     @field_validator("name")
     @classmethod
@@ -128,11 +130,8 @@ class Study(Config):
             **({"against": self.against} if self.against else {}),
             **({"innovations": self.innovations} if self.innovations else {}),
             **({"probes": [probing.model_dump(mode="json") for probing in self.probes]} if self.probes else {}),
-            **(
-                {"tuning": {arm: found.model_dump(mode="json") for arm, found in self.tuned.items()}}
-                if self.tuned
-                else {}
-            ),
+            **({"repeats": self.repeats} if self.repeats else {}),
+            **({"tuning": {arm: found.stored() for arm, found in self.tuned.items()}} if self.tuned else {}),
         }
 
 
@@ -165,6 +164,29 @@ def _values(entries: tuple[Entry, ...]) -> dict[str, list[Any]]:
 
 
 studies: Registry[Callable[..., Study]] = Registry("study", "algoprogress.ablations.studies")
+
+
+def on_corpus(study: Study, corpus: str) -> Study:
+    """The same question, arms and budgets on another text: a study of its own, which knows what it repeats.
+
+    Args:
+        study: not resolved.
+        corpus: a built-in corpus or a path.
+    """
+
+    def moved(entry: Entry) -> Entry:
+        data = entry.spec.data.model_copy(update={"corpus": corpus, "corpus_sha256": None})
+        return entry.model_copy(update={"spec": entry.spec.model_copy(update={"data": data})})
+
+    there = re.sub(r"[^A-Za-z0-9_.-]+", "-", PurePath(corpus).stem)
+    return study.model_copy(
+        update={
+            "name": f"{study.name}-{there}",
+            "repeats": study.name,
+            "arms": {arm: tuple(map(moved, entries)) for arm, entries in study.arms.items()},
+            "main": {arm: tuple(map(moved, entries)) for arm, entries in study.main.items()},
+        }
+    )
 
 
 def has_presets(name: str) -> bool:

@@ -1,13 +1,15 @@
 """The best learning rate of a size from a sweep, and how it moves with size: vertices of parabolas, and a power law.
 
 At each size loss is taken to be a parabola in log rate near its minimum. Through the vertices of the sizes that were
-swept goes ln rate = ln G + b ln n_params, which gives the rate of the larger sizes.
+swept goes ln rate = ln G + b ln n_params, which gives the rate of the larger sizes. A vertex weighs by its own error
+and by how far the sizes scatter about the line beyond their errors.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from pydantic import Field
@@ -24,7 +26,11 @@ class Tuning(Config):
     """How the rate of each arm is found before its main runs, the same for every arm.
 
     Where the best rate is the lowest or highest tried at a size, the sweep goes one `factor` further, up to
-    `extensions` times; an arm whose best rate is at an edge even then has no main runs.
+    `extensions` times. So it does where the law gives a main run a rate that is not inside what was swept at the
+    nearest size. An arm whose rates are not inside even then has no main runs.
+
+    Where an arm is swept at several momenta, each has a sweep and a law of its own, and the main runs have the momentum
+    whose lowest losses are the lower ones on average over the sizes.
     """
 
     factor: float = Field(2.0, gt=1)
@@ -52,6 +58,13 @@ class Chosen(Config):
     learning_rate: float
 
 
+class Rejected(Config):
+    """A momentum that was swept as widely as the best one, and was not as good."""
+
+    momentum: float
+    sweep: tuple[Optimum, ...]
+
+
 class TunedArm(Config):
     """The sweep of an arm, the power law through it, and what came of it."""
 
@@ -60,10 +73,44 @@ class TunedArm(Config):
     exponent: float = Field(description="b in rate = G n_params^b; 0 where one size was swept")
     smallest: Whole = Field(description="n_params of the smallest size swept; smaller models have its rate")
     chosen: tuple[Chosen, ...] = Field((), description="none while a best rate is at an edge of its sweep")
+    momentum: float | None = Field(None, description="the best, where several were swept; of the sweep and main runs")
+    rejected: tuple[Rejected, ...] = ()
+
+    def stored(self) -> dict[str, Any]:
+        """As the store keeps it; of momenta only where they were swept."""
+        return self.model_dump(mode="json", exclude=None if self.rejected else {"momentum", "rejected"})
+
+    @property
+    def loss(self) -> float:
+        """Lowest loss of each size, their mean; nats/token."""
+        return sum(min(loss for loss in o.losses if loss is not None) for o in self.sweep) / len(self.sweep)
 
     @property
     def at_edge(self) -> bool:
         return any(optimum.at_edge for optimum in self.sweep)
+
+    @property
+    def beyond(self) -> tuple[Chosen, ...]:
+        """The rates that do not lie inside the sweep of the nearest size; a size of one rate has no inside."""
+        near = [(chosen, self.sweep[self.nearest(chosen.n_params, chosen.compute_budget)]) for chosen in self.chosen]
+        return tuple(c for c, o in near if len(o.rates) > 1 and not o.rates[0] < c.learning_rate < o.rates[-1])
+
+    def doubt(self) -> str:
+        """Why the arm can have no main runs yet, or nothing."""
+        if self.at_edge:
+            sizes = ", ".join(f"{o.n_params:,}" for o in self.sweep if o.at_edge)
+            return f"the best learning rate is still at an edge of its sweep at {sizes} parameters"
+        rates = ", ".join(f"{c.learning_rate:g} at {c.n_params:,} parameters" for c in self.beyond)
+        return f"the law gives learning rates that are not inside the sweep of the nearest size, {rates}" * bool(rates)
+
+    def nearest(self, n_params: int, compute_budget: float | None = None) -> int:
+        """Index of the size swept that is nearest in log; of two equal ones, that of the nearer budget."""
+
+        def off(size: Optimum) -> tuple[float, float]:
+            budgets = (size.compute_budget or 1.0, compute_budget or 1.0)
+            return abs(math.log(size.n_params / n_params)), abs(math.log(budgets[0] / budgets[1]))
+
+        return min(range(len(self.sweep)), key=lambda k: off(self.sweep[k]))
 
 
 def parabola(rates: Sequence[float], losses: Sequence[float]) -> tuple[float, float, float]:
@@ -135,7 +182,9 @@ def tuned_arm(swept: Sequence[tuple[float | None, int, Mapping[float, float]]]) 
     log_rate = np.log([o.vertex for o in optima])
     b = 0.0
     if np.ptp(log_n) > 1e-9:
-        errors = np.log([o.high / o.low for o in optima])
+        widths = np.log([o.high / o.low for o in optima])  # of 95 % intervals
+        tau = math.sqrt(between_sizes(log_n, log_rate, widths / (2 * Z95)))
+        errors = np.hypot(widths, 2 * Z95 * tau)
         b = float(np.polyfit(log_n, log_rate, 1, w=1 / errors)[0])
         log_g = float(np.average(log_rate - b * log_n, weights=errors**-2.0))
     else:
@@ -143,6 +192,26 @@ def tuned_arm(swept: Sequence[tuple[float | None, int, Mapping[float, float]]]) 
     return TunedArm(
         sweep=tuple(optima), coefficient=math.exp(log_g), exponent=b, smallest=min(o.n_params for o in optima)
     )
+
+
+def between_sizes(log_n: np.ndarray, log_rate: np.ndarray, stderr: np.ndarray) -> float:
+    """tau^2 = max(0, (Q - (k - 2)) / tr P): variance of k vertices about their line beyond that of their own errors.
+
+    Q is the sum of squared residuals over variances about the line weighted by W = diag(1 / stderr^2), of which
+    k - 2 are expected of the errors alone, and P = W - W X (X' W X)^-1 X' W. The method of moments of DerSimonian and
+    Laird 1986 for a mean, with a line in its place (Raudenbush 1994). Of two sizes nothing is left to be seen.
+
+    Args:
+        log_n: ln n_params of each size.
+        log_rate: ln of the vertices.
+        stderr: their own standard errors.
+    """
+    freedom = len(log_n) - 2
+    if freedom < 1 or np.ptp(log_n) < 1e-9:
+        return 0.0
+    X, W = np.vander(log_n - log_n.mean(), 2), np.diag(stderr**-2.0)
+    P = W - W @ X @ np.linalg.solve(X.T @ W @ X, X.T @ W)
+    return max(0.0, float((log_rate @ P @ log_rate - freedom) / np.trace(P)))
 
 
 def rate_for(arm: TunedArm, n_params: int) -> float:

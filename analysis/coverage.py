@@ -55,8 +55,6 @@ class Design:
         parameters: of the law.
         unidentified: parameters that so few rungs do not determine: their intervals begin at a bound and are longer
             than nominal ones, as `NotIdentified` says of each fit.
-        short: (quantity, method) whose intervals are shorter than nominal, and why.
-        why_short: in words.
     """
 
     laws: Mapping[str, tuple[float, ...]]
@@ -68,8 +66,6 @@ class Design:
     clustered: bool = False
     parameters: tuple[str, ...] = ("E", "A", "alpha")
     unidentified: tuple[str, ...] = ()
-    short: tuple[tuple[str, str], ...] = ()
-    why_short: str = ""
 
     def simulate(self, seed: int) -> pd.DataFrame:
         simulate: Callable[..., pd.DataFrame] = simulate_runs if self.law == "power" else simulate_isoflop
@@ -110,25 +106,13 @@ SIZE_DATA: dict[str, Any] = {
     "parameters": ("E", "A", "B", "alpha", "beta"),
 }
 THIN: dict[str, Any] = {"asked": LADDER[1:-1], "unidentified": ("E", "A", "alpha")}
-LAW = (("E", "law"), ("A", "law"), ("alpha", "law"))
 DESIGNS: dict[str, Design] = {
     "3 sizes x 3 rates": Design(GROWING, SEEDS),
     "2 sizes x 2 rates": Design(GROWING, SEEDS | {"sizes": (0, 0.5), "rates": (0, 0.7)}),
     "best between those tried": Design(GROWING, SEEDS | {"tuning_error": 0.25}),
-    "no repeats": Design(
-        GROWING,
-        SEEDS | {"n_best_seeds": 1},
-        short=LAW,
-        why_short="without a repeat nothing tells how much too low the best of nine noisy losses is at each rung",
-    ),
+    "no repeats": Design(GROWING, SEEDS | {"n_best_seeds": 1}),
     "noise common to a rung": Design(GROWING, SEEDS | {"rung_noise": 0.03}, clustered=True),
-    "noise common to a seed": Design(
-        GROWING,
-        SEEDS | {"shared": 0.8},
-        clustered=True,
-        short=LAW,
-        why_short="arms with one noise say no more of the law than one does; percentiles of 6 points are short",
-    ),
+    "noise common to a seed": Design(GROWING, SEEDS | {"shared": 0.8}, clustered=True),
     "as thin as the demo": Design(FOUR, DEMO, **THIN),
     "as thin as the demo, noise common to a rung": Design(FOUR, DEMO | {"rung_noise": 0.02}, clustered=True, **THIN),
     "isoFLOP": Design(SIZED, {"noise": 0.01}, **SIZE_DATA),
@@ -137,8 +121,6 @@ DESIGNS: dict[str, Design] = {
         {"noise": 0.005, "size_noise": 0.01},
         clustered=True,
         cluster="size",
-        short=(("slope", "interpolated"),),
-        why_short="one size is best at several budgets, and the law that scatter is measured about follows its noise",
         **SIZE_DATA,
     ),
 }
@@ -265,10 +247,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except ValueError as error:
         parser.error(str(error))
     print(table.round(3).to_string(index=False))
-    for name in dict.fromkeys(table["design"]):
-        if DESIGNS[name].why_short:
-            print(f"{name}: {', '.join(dict.fromkeys(' '.join(k) for k in DESIGNS[name].short))} fall short:", end=" ")
-            print(DESIGNS[name].why_short)
+    print("mean over the designs:")
+    print(table.groupby(["quantity", "method"], sort=False)["coverage"].mean().round(3).to_string())
     if given.figure is not None:
         from algoprogress.analysis.figures import coverage_plot, draw, save
 

@@ -4,7 +4,7 @@
 |---|---|---|
 | pairs | runs drawn with replacement, refitted | independent runs |
 | cluster | clusters of runs drawn with replacement, refitted | checkpoints of one run, runs of one budget or seed |
-| wild-cluster | residuals of whole clusters turned over by random weights, refitted, studentised | few clusters |
+| wild-cluster | residuals of clusters turned over by random weights, refitted, studentised | a wide Huber threshold |
 | jackknife | one run, or one cluster, left out at a time (CV3) | few clusters, small samples |
 | sandwich | nothing: curvature and scores at the estimate | many runs, a wide Huber threshold |
 | profile | nothing: how the objective rises as one parameter is moved | E near 0, skew, flat valleys |

@@ -151,7 +151,13 @@ def _by_seeds(fit: JointFit, draws: SeedDraws) -> tuple[FrontierResamples | None
     _warn_few_seeds(draws, noise.dof if noise is not None else 0)
     if noise is None:
         return None, f"{NO_SEEDS}: no interval"
-    return noise.resample(draws), "" if draws.noise else f"{NO_SEEDS}: interval by the scatter about a law"
+    if draws.noise is not None and draws.noise.repeated:
+        return noise.resample(draws), ""
+    return noise.resample(draws), f"{NO_SEEDS}: interval by the scatter about {_about(draws)}"
+
+
+def _about(draws: SeedDraws) -> str:
+    return "a law" if draws.noise is None else "a law and of neighbours about a quadratic"
 
 
 def _is_plain(law: PowerLaw) -> bool:
@@ -159,8 +165,8 @@ def _is_plain(law: PowerLaw) -> bool:
 
 
 def _warn_few_seeds(draws: SeedDraws, dof: float) -> None:
-    if draws.noise is None:
-        rests = "the intervals rest on the scatter about a law alone" if dof else "there is no interval"
+    if draws.noise is None or not draws.noise.repeated:
+        rests = f"the intervals rest on the scatter about {_about(draws)}" if dof else "there is no interval"
         said = f"No configuration was repeated with another seed: {rests}. Run some with two seeds or more."
     elif dof < FEW_DOF:
         said = (

@@ -1,7 +1,7 @@
 """One law fitted jointly to all arms, and again to each resample: the parametric side of a gain.
 
 A law in compute is fitted to the frontier of each arm, and resampled with it. A law in size and data is fitted to all
-runs of each arm, at its own best allocation, and resampled by configuration or by any cluster of runs; clusters that
+runs of each arm, at its own best allocation, and reweighted by configuration or by any cluster of runs; clusters that
 arms have in common, such as seeds, are drawn for all of them at once, so that arms stay paired.
 """
 
@@ -19,7 +19,7 @@ from algoprogress.analysis.bootstrap import FrontierResamples, SeedDraws
 from algoprogress.analysis.laws import laws
 from algoprogress.analysis.laws.base import Law
 from algoprogress.analysis.laws.law import LossLaw
-from algoprogress.analysis.resampling import cluster_labels, resamples
+from algoprogress.analysis.resampling import cluster_labels, fractional_resamples, resamples
 from algoprogress.analysis.runs import usable_runs
 from algoprogress.analysis.scatter import Scatter, scatter_about
 from algoprogress.analysis.sharing import Share
@@ -205,7 +205,7 @@ def _by_rungs(fit: LawFit, law: Law, draws: SeedDraws) -> LawFit:
 
 
 def resample_runs(fit: LawFit, n_resamples: int, seed: int = 0, cluster: str | None = None) -> LawFit:
-    """A law in size and data, fitted again to resampled clusters of runs.
+    """A law in size and data, fitted again to clusters of runs with random weights (`fractional_resamples`).
 
     Args:
         fit: from `fit_runs`.
@@ -228,7 +228,7 @@ def resample_runs(fit: LawFit, n_resamples: int, seed: int = 0, cluster: str | N
             FewSeeds,
             stacklevel=4,
         )
-    parts = [law.refit(w) for w in resamples(law.rows_, groups, n_resamples, seed, AT_ONCE)]
+    parts = [law.refit(w) for w in fractional_resamples(law.rows_, groups, n_resamples, seed, AT_ONCE)]
     return replace(fit, theta_BP=np.concatenate(parts))
 
 

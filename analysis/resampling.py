@@ -28,9 +28,7 @@ def resamples(
     n = sum(len(r) for r in rows)
     alone = groups is None
     groups = np.arange(n) if groups is None else groups
-    strata = [np.unique(groups[r]) for r in rows]
-    if sum(len(s) for s in strata) > len(np.unique(groups)):
-        strata = [np.unique(groups)]
+    strata = _strata(rows, groups)
     rng = np.random.RandomState(seed)
     size = max(1, at_once // n)
     for first in range(0, n_resamples, size):
@@ -39,6 +37,31 @@ def resamples(
         for members in strata:
             weight_BG[:, members] = _counts(len(members), b, rng)
         yield weight_BG if alone else weight_BG[:, groups]
+
+
+def fractional_resamples(
+    rows: Sequence[np.ndarray], groups: np.ndarray, n_resamples: int, seed: int, at_once: int
+) -> Iterator[np.ndarray]:
+    """As `resamples`, with weights of 1 on average that are uniform on the simplex in place of whole numbers.
+
+    No cluster ever falls out, so that each resample still has every size and every budget: where few carry a parameter,
+    whole numbers make its interval too long (the Bayesian bootstrap, Rubin 1981; Xu, Gotwalt, Hong, King and Meeker
+    2020).
+    """
+    strata = _strata(rows, groups)
+    rng = np.random.default_rng(seed)
+    size = max(1, at_once // len(groups))
+    for first in range(0, n_resamples, size):
+        weight_BG = rng.standard_exponential((min(size, n_resamples - first), int(groups.max()) + 1))
+        for members in strata:
+            weight_BG[:, members] /= weight_BG[:, members].mean(1, keepdims=True)
+        yield weight_BG[:, groups]
+
+
+def _strata(rows: Sequence[np.ndarray], groups: np.ndarray) -> list[np.ndarray]:
+    """What is drawn within itself: the clusters of each arm, or all of them where one reaches over arms."""
+    strata = [np.unique(groups[r]) for r in rows]
+    return strata if sum(map(len, strata)) == len(np.unique(groups)) else [np.unique(groups)]
 
 
 def wild_weights(rng: np.random.Generator, n_resamples: int, n_clusters: int) -> np.ndarray:

@@ -4,14 +4,14 @@ Three kinds of noise: of a seed, own to a run or common to the runs of one seed 
 points scatter about any law for reasons that no repeat shows (the best size or rate lies between those tried, runs of
 one batch have a fault in common). The covariance of the log losses of frontier points is
 
-    s² V,   V = (1 - rho) D + rho D^1/2 K D^1/2 + g mean(D) I
+    s² V,   V = (1 - rho) D + rho D^1/2 K D^1/2 + g mean(D) I,   D ~ C^-2k
 
 with D what the repeats' own scale gives, K the seeds (or clusters) that two points share, g the part of rungs.
-Residuals of the law see V through M = I - H, repeats see rho and s. Given rho and g, s² is scaled inverse chi-squared
-(restricted likelihood); these two are weighed on a grid, with a prior that puts some weight on 0 (none of its own for
-rho where clusters are named: who names them says that they have noise in common) and is otherwise uniform in rho and in
-g / (1 + g) (the uniform shrinkage prior; Daniels 1999). Each resample has an s, rho and g of its own, so that what is
-not known of the noise widens the intervals, as Student's t does.
+Residuals of the law see V through M = I - H, repeats see rho, k and s. Given rho, g and k, s² is scaled inverse
+chi-squared (restricted likelihood); these three are weighed on a grid, with a prior that puts some weight on 0 (none of
+its own for rho where clusters are named: who names them says that they have noise in common) and is otherwise uniform
+in rho, in k and in g / (1 + g) (the uniform shrinkage prior; Daniels 1999). Each resample has an s, rho, g and k of its
+own, so that what is not known of the noise widens the intervals, as Student's t does.
 """
 
 from dataclasses import dataclass
@@ -37,6 +37,7 @@ class Scatter:
     Attributes:
         scale_B: s, by which the seed noise of the repeats is scaled.
         shared_B: rho.
+        faster_B: k less the exponent of the repeats.
         rung_B: standard deviation of the log loss of a point beyond seeds.
         sd_B: that of the log loss of a point on the whole (root mean square).
         dof: degrees of freedom of s.
@@ -44,6 +45,7 @@ class Scatter:
 
     scale_B: np.ndarray
     shared_B: np.ndarray
+    faster_B: np.ndarray
     rung_B: np.ndarray
     sd_B: np.ndarray
     dof: int
@@ -54,7 +56,7 @@ class Scatter:
         if draws.noise is None:  # all noise is that of points, and part of it may be common to some
             rho = self.shared_B[:, None]
             z = np.sqrt(1 - rho) * z + np.sqrt(rho) * draws.common_Bn()
-        return draws.frontiers(self.scale_B, self.shared_B, self.rung_B[:, None] * z)
+        return draws.frontiers(self.scale_B, self.shared_B, self.rung_B[:, None] * z, self.faster_B)
 
 
 def scatter_about(law: LossLaw | None, draws: SeedDraws) -> Scatter | None:
@@ -72,27 +74,38 @@ def scatter_about(law: LossLaw | None, draws: SeedDraws) -> Scatter | None:
     columns = np.arange(len(draws.points)) if law is None else draws.columns_of(law.runs_)
     D = np.maximum(draws.variance()[columns], FLOOR) if noise is not None else np.ones(len(columns))
     K = draws.common_nn[np.ix_(columns, columns)]
-    u, G = (noise.contrasts, noise.together_mm) if noise is not None else (np.empty(0), np.empty((0, 0)))
+    u, G, k, x_u = np.empty(0), np.empty((0, 0)), np.zeros(1), np.empty(0)
+    if noise is not None:
+        u, G, x_u = noise.contrasts, noise.together_mm, noise.log_c - noise.log_c0
+        k = noise.exponents() - noise.exponent  # what the noise falls faster with compute than it seems to
+    x = np.log(draws.points["compute"].to_numpy(float)[columns]) - (0.0 if noise is None else noise.log_c0)
     comparable = any(np.abs(A - np.diag(np.diag(A))).max(initial=0) > 1e-9 for A in (G, K if len(r) else G))
     rho = SHARED if comparable else np.zeros(1)
     g = SHRINKAGE / (1 - SHRINKAGE) if noise is not None and len(r) else np.zeros(1)
     of_seeds = 1 / len(rho) if draws.clustered else NOT_SHARED
-    prior = np.outer(_prior(len(g), NO_RUNGS), _prior(len(rho), of_seeds)).ravel()
-    squares, log_det = np.zeros((2, len(g), len(rho)))
+    prior = np.einsum("k,g,r->kgr", np.full(len(k), 1 / len(k)), _prior(len(g), NO_RUNGS), _prior(len(rho), of_seeds))
+    squares, log_det = np.zeros((2, *prior.shape))
     if not len(r):
         r, Q = np.zeros(len(columns)), np.empty((len(columns), 0))
-    repeats, root = _along_axes(G, u), np.sqrt(D)  # one decomposition serves every rho, and below every g
-    for j, share in enumerate(rho):
-        points = _along_axes(Q.T @ ((1 - share) * np.diag(D) + share * root[:, None] * K * root) @ Q, Q.T @ r)
-        for (squared, variance), added in (
-            ((repeats[0], 1 - share + share * repeats[1]), 0 * g),
-            (points, g * D.mean()),
-        ):
-            total = np.maximum(variance + added[:, None], 1e-12 * variance.max(initial=1e-300))
-            squares[:, j] += (squared / total).sum(1)
-            log_det[:, j] += np.log(total).sum(1)
-    squares, log_det = squares.ravel(), log_det.ravel()
-    rho, g = (v.ravel() for v in np.meshgrid(rho, g))
+    mean_D = np.empty(len(k))
+    variance_u, axes = np.linalg.eigh(G)
+    for i, faster in enumerate(k):
+        D_k = D * np.exp(-2 * faster * x)
+        root, mean_D[i] = np.sqrt(D_k), D_k.mean()
+        repeats = (axes.T @ (u * np.exp(faster * x_u))) ** 2, np.maximum(variance_u, 0.0)
+        log_det[i] -= 2 * faster * x_u.sum()
+        for j, share in enumerate(rho):  # one decomposition serves every g
+            points = _along_axes(Q.T @ ((1 - share) * np.diag(D_k) + share * root[:, None] * K * root) @ Q, Q.T @ r)
+            for (squared, variance), added in (
+                ((repeats[0], 1 - share + share * repeats[1]), 0 * g),
+                (points, g * mean_D[i]),
+            ):
+                total = np.maximum(variance + added[:, None], 1e-12 * variance.max(initial=1e-300))
+                squares[i, :, j] += (squared / total).sum(1)
+                log_det[i, :, j] += np.log(total).sum(1)
+    squares, log_det, prior = squares.ravel(), log_det.ravel(), prior.ravel()
+    mean_D = np.repeat(mean_D, len(g) * len(rho))
+    at_k, at_g, at_rho = (v.ravel() for v in np.meshgrid(k, g, rho, indexing="ij"))
     dof = len(u) + Q.shape[1]
     squares = np.maximum(squares, 1e-300)
     log_p = -0.5 * log_det - 0.5 * dof * np.log(squares)
@@ -100,10 +113,10 @@ def scatter_about(law: LossLaw | None, draws: SeedDraws) -> Scatter | None:
     rng = draws.generator(2)
     chosen = rng.choice(len(p), draws.n_resamples, p=p / p.sum())
     s = np.sqrt(squares[chosen] / rng.chisquare(dof, draws.n_resamples))
+    k_B, g_B, rho_B, mean_B = (v[chosen] for v in (at_k, at_g, at_rho, mean_D))
     if noise is None:
-        return Scatter(np.zeros_like(s), rho[chosen], s, s, dof)
-    rung = s * np.sqrt(g[chosen] * D.mean())
-    return Scatter(s, rho[chosen], rung, s * np.sqrt((1 + g[chosen]) * D.mean()), dof)
+        return Scatter(np.zeros_like(s), rho_B, k_B, s, s, dof)
+    return Scatter(s, rho_B, k_B, s * np.sqrt(g_B * mean_B), s * np.sqrt((1 + g_B) * mean_B), dof)
 
 
 def _prior(n: int, of_first: float) -> np.ndarray:

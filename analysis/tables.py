@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from algoprogress.analysis.corpora_table import corpora_table, shown_corpora
+from algoprogress.analysis.exponent_table import exponent_table, grids, shown_exponents
 from algoprogress.analysis.formatting import flop_text, gain_text, interval_text, markdown, number
 from algoprogress.analysis.gains import Reference, gains_of
 from algoprogress.analysis.innovation_table import innovation_table
@@ -22,6 +24,8 @@ from algoprogress.analysis.warnings import AnalysisWarning
 TITLES = {
     "innovations": "What each innovation is worth",
     "interactions": "Main effects and interactions",
+    "corpora": "Does it hold on other text?",
+    "exponents": "How the best size and number of tokens grow with compute",
     "efficiency": "Compute-equivalent gain at each compute",
     "scale_dependence": "Does the gain depend on scale?",
     "frontier": "Best configuration at each compute",
@@ -34,7 +38,7 @@ TITLES = {
 }
 
 
-OF_SOME = ("innovations", "interactions", "care", "tuning")  # studies
+OF_SOME = ("innovations", "interactions", "corpora", "exponents", "care", "tuning")  # studies
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,8 @@ class StudyTables:
             n_censored, note]; loss is the measured frontier, the baseline has ceg 1, n_censored counts the arm's rows.
         scale_dependence: `scale_dependence(gains)`.
         frontier, laws, arms, counts, speed: see the functions below.
-        innovations, interactions, care, tuning: see the functions of these names; empty where a study has none.
+        innovations, interactions, corpora, exponents, care, tuning: see the functions of these names; empty where a
+            study has none.
         warnings: sentences to print beside the tables.
         fit: the frontiers, law and resamples that they come from.
         gains: the gain table (its `attrs` hold the resamples).
@@ -61,6 +66,8 @@ class StudyTables:
     speed: pd.DataFrame
     innovations: pd.DataFrame
     interactions: pd.DataFrame
+    corpora: pd.DataFrame
+    exponents: pd.DataFrame
     care: pd.DataFrame
     tuning: pd.DataFrame
     warnings: list[str]
@@ -87,6 +94,8 @@ class StudyTables:
             "speed": _shown_speed(self.speed),
             "innovations": _shown_innovations(self.innovations),
             "interactions": self.interactions,
+            "corpora": shown_corpora(self.corpora),
+            "exponents": shown_exponents(self.exponents),
             "care": self.care.assign(sweep_compute=self.care["sweep_compute"].map(flop_text)),
             "tuning": self.tuning.assign(compute_budget=self.tuning["compute_budget"].map(flop_text)),
         }
@@ -100,12 +109,14 @@ def study_tables(
     n_resamples: int = 1000,
     seed: int = 0,
     max_epochs: float = 1.0,
+    others: Sequence[tuple[dict[str, Any], pd.DataFrame]] = (),
 ) -> StudyTables:
     """Every table of a study.
 
     Args:
         study: as stored: name, question, baseline, arms, differences.
         runs: one row per (arm, run) of the study with every status, so that diverged runs are counted.
+        others: studies that ask the same on other corpora, each with its runs.
     """
     order = {arm: k for k, arm in enumerate(study["arms"])}
     unknown = sorted(set(runs["arm"].dropna()) - set(order)) if "arm" in runs else []
@@ -118,7 +129,8 @@ def study_tables(
     runs = runs.sort_values("arm", key=lambda a: a.map(order), kind="stable").reset_index(drop=True)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", AnalysisWarning)
-        fit = fit_jointly(runs, study["baseline"], n_resamples=n_resamples, seed=seed, max_epochs=max_epochs)
+        compared = runs[~runs["arm"].isin(grids(study))]
+        fit = fit_jointly(compared, study["baseline"], n_resamples=n_resamples, seed=seed, max_epochs=max_epochs)
         gains = gains_of(fit, method="both", reference=reference, level=level)
     said = [f"{w.category.__name__}: {w.message}" for w in caught if issubclass(w.category, AnalysisWarning)]
     counts = count_table(runs, fit, max_epochs)
@@ -138,6 +150,8 @@ def study_tables(
         speed=speed_table(runs),
         innovations=innovation_table(study, runs, reference, level, n_resamples, seed),
         interactions=interaction_table(study, runs, level),
+        corpora=corpora_table((study, runs), others, reference, level, n_resamples, seed),
+        exponents=exponent_table(study, runs, level, n_resamples, seed),
         care=care_table(study, runs),
         tuning=tuning_table(study),
         warnings=list(dict.fromkeys(said)),

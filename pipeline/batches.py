@@ -15,15 +15,18 @@ from torch import Tensor
 from algoprogress.ablations.spec import RunSpec
 from algoprogress.pipeline.tokenizers import RECORD_ENDS
 
+State = tuple[Tensor, ...] | None
+
 RESIDENT = 0.1  # largest share of a GPU's free memory for tokens that stay on it
 
 
 def starts(spec: RunSpec, n_tokens: int) -> NDArray[np.int64]:
-    """Offset of the first token of each sequence; (S, B).
+    """Offset of the first token of each sequence; (S, B), or S rows of growing length where batches grow.
 
     A model without memory gets windows of T tokens in shuffled order; a recurrent one gets B contiguous streams, each
-    step going on where the last one ended. Beyond one epoch the same tokens come again, shuffled anew. Images come in
-    shuffled order too, each with its class as the last target.
+    step going on where the last one ended. Where the batch grows, the streams of each size are cut from the tokens of
+    its own stage. Beyond one epoch the same tokens come again, shuffled anew. Images come in shuffled order too, each
+    with its class as the last target.
 
     Args:
         spec: the run.
@@ -45,6 +48,8 @@ def starts(spec: RunSpec, n_tokens: int) -> NDArray[np.int64]:
             "use a larger corpus or a smaller batch_tokens"
         )
     rng = np.random.default_rng([spec.seed, 0])
+    if len(spec.stages) > 1:
+        return _growing(spec, windows, record, rng)
     if spec.architecture.streams:
         length = windows // B  # of a stream, in windows
         turn = int(rng.integers(windows))  # the seed decides where the streams begin
@@ -55,6 +60,29 @@ def starts(spec: RunSpec, n_tokens: int) -> NDArray[np.int64]:
         epochs = -(-S * B // windows)
         order = np.concatenate([rng.permutation(windows) for _ in range(epochs)])[: S * B].reshape(S, B)
     return order.astype(np.int64) * record
+
+
+def _growing(spec: RunSpec, windows: int, record: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """S rows in an object array: the windows in the order of whole batches, or streams for each stage."""
+    T, rows = spec.data.context, list[NDArray[np.int64]]()
+    turn = int(rng.integers(windows)) if spec.architecture.streams else 0
+    epochs = 0 if spec.architecture.streams else -(-spec.tokens // T // windows)
+    shuffled = np.concatenate([rng.permutation(windows) for _ in range(epochs)]) if epochs else np.arange(0)
+    for stage in spec.stages:
+        first, B = stage.start // T, stage.batch_tokens // T
+        if spec.architecture.streams:
+            lanes = turn + first + np.arange(B) * stage.steps
+            rows += [(lanes + step) % windows * T for step in range(stage.steps)]
+        else:
+            rows += list(shuffled[first : first + stage.steps * B].reshape(stage.steps, B) * record)
+    order = np.empty(len(rows), object)
+    order[:] = rows
+    return order
+
+
+def carried(state: State, batch: Tensor) -> State:
+    """The state to begin a batch with: none where a larger batch has begun other streams."""
+    return None if state is None or state[0].shape[1] != len(batch) else state
 
 
 class Batches:

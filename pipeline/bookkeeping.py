@@ -78,7 +78,8 @@ class Bookkeeping:
             return
         self.step = step
         self.initial_loss = loss if step == 1 else self.initial_loss
-        warm = step > self.spec.schedule.warmup_steps(self.spec.steps)
+        whole = self.spec.tokens // self.spec.batch_tokens
+        warm = self.spec.whole_batches(step - 1) >= self.spec.schedule.warmup_steps(whole)
         self.diverged = not math.isfinite(loss) or (warm and loss > self.initial_loss + DIVERGED)
         if math.isfinite(loss):
             self.last_finite = loss
@@ -87,8 +88,8 @@ class Bookkeeping:
             self.rows.append(
                 {
                     "step": step,
-                    "tokens": step * self.spec.batch_tokens,
-                    "compute": step * self.spec.batch_tokens * self.per_token,
+                    "tokens": self.spec.tokens_after(step),
+                    "compute": self.spec.tokens_after(step) * self.per_token,
                     "loss": self.stretch_sum / self.stretch_n if self.stretch_n else loss,
                     "val_loss": math.nan,
                     "val_loss_se": math.nan,
@@ -136,7 +137,7 @@ class Bookkeeping:
         return {
             "step": self.step,
             "steps": self.spec.steps,
-            "tokens": self.step * self.spec.batch_tokens,
+            "tokens": self.spec.tokens_after(self.step),
             "loss": loss,
             "tokens_per_second": tokens_per_second,
         }
@@ -152,7 +153,7 @@ class Bookkeeping:
         """
         spec, tokens = self.spec, self.tokens
         validation = None if self.diverged else self.validation
-        trained = self.step * spec.batch_tokens
+        trained = spec.tokens_after(self.step)
         speed = self.per_token * trained / wall_seconds
         record: dict[str, Any] = {
             "run_id": spec.run_id,

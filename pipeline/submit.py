@@ -123,11 +123,9 @@ class _Loop:
                 break
             self.losses |= found
         for arm, tuned in self.study.tuned.items():
-            if tuned.at_edge and arm in self.study.main and arm not in self.summary.waiting:
-                sizes = ", ".join(f"{o.n_params:,}" for o in tuned.sweep if o.at_edge)
+            if (doubt := tuned.doubt()) and arm in self.study.main and arm not in self.summary.waiting:
                 self.summary.waiting[arm] = (
-                    f"the best learning rate of {arm} is still at an edge of its sweep at {sizes} parameters: widen it "
-                    "with other first rates or more extensions; its main runs wait"
+                    f"{doubt} ({arm}): widen it with other first rates or more extensions; its main runs wait"
                 )
                 self.progress.say(self.summary.waiting[arm])
         specs = self.study.specs()

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from algoprogress.ablations.spec import RunSpec
 from algoprogress.pipeline import checkpoint
-from algoprogress.pipeline.batches import Batches, starts
+from algoprogress.pipeline.batches import Batches, carried, starts
 from algoprogress.pipeline.bookkeeping import Bookkeeping, Run
 from algoprogress.pipeline.data import Tokens
 from algoprogress.pipeline.evaluation import validate
@@ -113,11 +113,13 @@ def _train(
     resumed_at, reported, saved = step, begun, begun
     unread: list[tuple[int, Tensor, Tensor, float, float]] = []
     while not book.over:
-        rate = spec.learning_rate * spec.schedule.factor(step, S)
+        rate = spec.learning_rate_at(step)
         for group in optimizer.param_groups:
             group["lr"] = rate
-        x, y = examples(spec, batches[step], step)
-        loss, state = backward(compiled, x, y, state, spec.dtype, micro_batches)
+        batch = batches[step]
+        x, y = examples(spec, batch, step)
+        state, parts = carried(state, batch), min(micro_batches, len(batch))
+        loss, state = backward(compiled, x, y, state, spec.dtype, parts)
         factor = 1.0 if spec.reparameterization is None else spec.reparameterization.clip_factor(step)
         norm = clip(model, None if spec.clip is None else spec.clip * factor)
         optimizer.step()
@@ -140,7 +142,8 @@ def _train(
         now = time.perf_counter()
         if on_progress is not None and (now - reported > 1.0 or book.step == S):
             reported = now
-            on_progress(book.beat(losses[-1], (book.step - resumed_at) * spec.batch_tokens / (now - begun)))
+            trained = spec.tokens_after(book.step) - spec.tokens_after(resumed_at)
+            on_progress(book.beat(losses[-1], trained / (now - begun)))
         if checkpoint_path is not None and now - saved > checkpoint_seconds and not book.over:
             try:
                 checkpoint.write(checkpoint_path, model, optimizer, state, book.kept(now - begun + seconds_before))

@@ -34,10 +34,13 @@ def test_nothing_is_damaged_missing_or_left_behind(store):
 def test_the_runs_are_those_that_the_study_of_that_name_asks_for(store, name):
     from algoprogress.ablations.refine import refine
     from algoprogress.ablations.spec import Data
-    from algoprogress.ablations.study import Study, at_preset
+    from algoprogress.ablations.study import Study, at_preset, on_corpus
 
-    base, _, preset = name.partition("-")
+    repeats = store.study(name).get("repeats")
+    base, _, preset = (repeats or name).partition("-")
     study = at_preset(base, preset or None)
+    study = on_corpus(study, store.runs(name, status=None)["corpus"].iloc[0]) if repeats else study
+    assert study.name == name
     runs = store.runs(name, status=None)
     (sha256,) = runs["corpus_sha256"].unique()
 
@@ -70,6 +73,16 @@ def test_every_best_rate_lies_inside_its_sweep(store, name):
 
 
 @every
+def test_every_main_run_has_a_rate_inside_the_sweep_of_the_nearest_size(store, name):
+    runs = mains(store, name)
+    for arm, found in store.study(name)["tuning"].items():
+        own = runs[runs["arm"] == arm]
+        for n_params, rate in set(zip(own["n_params"], own["learning_rate"], strict=True)):
+            near = min(found["sweep"], key=lambda size: abs(math.log(size["n_params"] / n_params)))
+            assert min(near["rates"]) < rate < max(near["rates"]), arm
+
+
+@every
 def test_no_gain_rests_on_fewer_than_three_seeds(store, name):
     counts = mains(store, name).groupby(["arm", "compute_budget", "n_params"])["seed"].nunique()
     of_grids = counts.index.get_level_values("arm").str.startswith("grid_")  # of which no gain is claimed
@@ -97,7 +110,25 @@ def test_every_arm_is_tuned_with_care_that_the_tables_show(store, name):
         assert one / other < 3, "no arm was searched three times as widely as another"
 
 
-@pytest.mark.parametrize("name", [name for name in STUDIES if "innovations" in Store(FOLDER).study(name)])
+def test_both_exponents_of_allocation_stand_with_intervals_beside_the_published_ones(store):
+    from algoprogress.analysis.exponent_table import exponent_table
+
+    name = "kaplan_vs_chinchilla"
+    table = exponent_table(store.study(name), store.runs(name), n_resamples=200)
+    assert set(table["quantity"]) == {"n_params", "tokens"}
+    assert (table["low"] < table["exponent"]).all()
+    assert (table["exponent"] < table["high"]).all()
+    of_size = table[table["quantity"] == "n_params"]
+    assert len(of_size) == 5, "Kaplan's protocol counted in two ways, and one change of it after the other"
+    assert of_size["porian"].notna().all()
+    assert set(of_size["published"].dropna()) == {0.73, 0.5}
+
+
+def asks_of_innovations(name: str) -> bool:
+    return any("innovation" in fact for fact in Store(FOLDER).study(name).get("innovations", {}).values())
+
+
+@pytest.mark.parametrize("name", list(filter(asks_of_innovations, STUDIES)))
 def test_the_table_of_innovations_in_the_findings_is_the_one_that_the_command_prints(store, name):
     from algoprogress.analysis import study_tables
     from algoprogress.analysis.formatting import markdown

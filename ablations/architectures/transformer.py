@@ -57,6 +57,12 @@ class Transformer(ArchitectureConfig):
     )
     init_std: float = Field(0.02, gt=0, description="Radford et al. 2018; for xavier only the embeddings use it")
 
+    base_width: Whole = Field(
+        0,
+        ge=0,
+        description="above 0: muP (Yang et al. 2022, table 8, Adam); a rate found at this width is that of all",
+    )
+
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "retro": {
             "activation": "gelu",
@@ -98,6 +104,11 @@ class Transformer(ArchitectureConfig):
     @property
     def n_heads(self) -> int:
         return self.width // self.head_dim
+
+    @property
+    def widening(self) -> float:
+        """Width over the width at which muP is the standard parametrization; 1 in the latter."""
+        return self.width / self.base_width if self.base_width else 1.0
 
     @property
     def n_kv_heads(self) -> int:
@@ -275,16 +286,17 @@ class Block(nn.Module):
 @torch.no_grad()
 def initialise(model: nn.Module, head: nn.Linear, c: Transformer) -> None:
     """Draw the weights of a model of such blocks with this output layer."""
+    hidden_std = c.init_std / math.sqrt(c.widening)
     residual = {id(m) for name, m in model.named_modules() if name.endswith((".out", ".down"))}
     for module in model.modules():
         if isinstance(module, nn.Embedding) or module is head:
             nn.init.normal_(module.weight, std=c.init_std)  # type: ignore[arg-type]
         elif isinstance(module, nn.Linear):
-            std = c.init_std / math.sqrt(2 * c.n_layers) if id(module) in residual else c.init_std
+            std = hidden_std / math.sqrt(2 * c.n_layers) if id(module) in residual else hidden_std
             if c.init == "xavier":
                 nn.init.xavier_uniform_(module.weight)
             else:
-                nn.init.normal_(module.weight, std=std if c.init == "depth_scaled" else c.init_std)
+                nn.init.normal_(module.weight, std=std if c.init == "depth_scaled" else hidden_std)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
     if head.bias is not None:
@@ -302,7 +314,10 @@ class TransformerModel(nn.Module):
         if self.sinusoidal:
             self.register_buffer("table", sinusoids(context, c.width), persistent=False)
         # Vaswani et al. 2017, section 3.4: the embedding is scaled up before fixed positions are added to it
-        self.scale = math.sqrt(c.width) if self.sinusoidal else 1.0
+        self.scale = math.sqrt(c.width / c.widening) if self.sinusoidal else 1.0
+        # muP: the sum over the width in the output layer, whose weights do not shrink, is made a mean; and a step of
+        # Adam moves a hidden matrix's product by as much at any width. Heads have one size, so scores are as they were.
+        self.output_scale = self.hidden_rate = 1 / c.widening
         self.dropout = nn.Dropout(c.dropout)
         self.blocks = nn.ModuleList(Block(c, context) for _ in range(c.n_layers))
         self.norm = make_norm(c.norm, c.width) if c.placement == "pre" else nn.Identity()
@@ -321,4 +336,5 @@ class TransformerModel(nn.Module):
         x_BTD = self.dropout(x_BTD)
         for block in self.blocks:
             x_BTD = block(x_BTD)
-        return ops.linear(self.head, ops.norm(self.norm, x_BTD)), None
+        x_BTD = ops.norm(self.norm, x_BTD)
+        return ops.linear(self.head, x_BTD if self.output_scale == 1.0 else x_BTD * self.output_scale), None

@@ -36,6 +36,9 @@ class OptimizerConfig(Config):
     # equal eigenvalues, or inverse roots of eigenvalues near 0, are taken
     continuous: ClassVar[bool] = True
 
+    # whether a step's entries have one size whatever the gradient's: what muP's rates of matrices are for
+    entrywise: ClassVar[bool] = False
+
     def hyperparameters(self) -> dict[str, Any]:
         """Keyword arguments of the live optimizer: the recipe's own numbers and choices, how decay acts, and clipping.
 
@@ -84,6 +87,7 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
     """Two explicit groups: decayed matrices; and norms, biases and embeddings, which never decay.
 
     Roles come from the module that owns a parameter, never from its name. A tied output layer is an embedding.
+    A model with a `hidden_rate` has its hidden matrices in a group of their own, with that share of the rate.
     """
     from algoprogress.ablations.optimizers.roles import MATRICES, roles
 
@@ -92,6 +96,10 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
         {"params": [p for p, role in found.items() if role in MATRICES], "weight_decay": weight_decay},
         {"params": [p for p, role in found.items() if role not in MATRICES], "weight_decay": 0.0},
     ]
+    if (rate := getattr(model, "hidden_rate", 1.0)) != 1.0:
+        hidden = {p for p, role in found.items() if role == "linear"}
+        groups[0]["params"] = [p for p in groups[0]["params"] if p not in hidden]
+        groups.append({"params": list(hidden), "weight_decay": weight_decay, "rate": rate})
     return [g for g in groups if g["params"]]
 
 

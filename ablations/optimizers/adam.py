@@ -27,6 +27,7 @@ class Adam(OptimizerConfig):
     geometry: ClassVar[str] = "l1→l∞ (sign)"
     rates: ClassVar[tuple[float, ...]] = (0.0025, 0.005, 0.01)
     decoupled: ClassVar[bool] = False
+    entrywise: ClassVar[bool] = True
 
     def build(self, model: nn.Module, learning_rate: float) -> AdamOptimizer:
         groups = parameter_groups(model, self.weight_decay)

@@ -5,7 +5,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import MultipleLocator
 
-from algoprogress.analysis.figures.style import FAINT, GRID, INK
+from algoprogress.analysis.figures.style import FAINT, GRID, INK, finish
 from algoprogress.analysis.palette import colours, markers
 
 SPREAD = 0.66  # of the height of a design that its quantities take
@@ -50,6 +50,5 @@ def coverage_plot(
     ax.xaxis.set_minor_locator(MultipleLocator(0.01))
     ax.set_xlabel(f"share of nominal {level:.0%} intervals that hold the truth", color=INK)
     ax.legend(frameon=False, fontsize="small", loc="center left", bbox_to_anchor=(1.0, 0.5))
-    for side in ("top", "right"):
-        ax.spines[side].set_visible(False)
+    finish(ax, grid="x")
     return ax

@@ -125,7 +125,10 @@ def _tables(study: str, store: str | None) -> tuple[StudyTables, pd.DataFrame]:
     runs = there.runs(study, status=None)
     from algoprogress.analysis.tables import study_tables
 
-    made = study_tables(stored, runs)
+    asked = stored.get("repeats", study)
+    others = [there.study(name) for name in there.studies() if name != study]
+    same = [other for other in others if other.get("repeats", other["name"]) == asked]
+    made = study_tables(stored, runs, others=[(other, there.runs(other["name"], status=None)) for other in same])
     for line in made.warnings:
         note(f"warning: {line}")
     return made, runs

@@ -30,6 +30,10 @@ StudyArgument = Annotated[str, typer.Argument(help="A built-in study (see `studi
 PresetOption = Annotated[
     str | None, typer.Option(help="Range of a built-in study: smoke, demo, laptop (the default), gpu or paper.")
 ]
+CorpusOption = Annotated[
+    str | None,
+    typer.Option(help="Ask a built-in study on this corpus or text file: a study of its own, named STUDY-CORPUS."),
+]
 CompileOption = Annotated[
     bool, typer.Option("--compile", help="Use torch.compile for each shape of run that repays its cost.")
 ]
@@ -47,6 +51,7 @@ def studies(as_json: JsonOption = False) -> None:
 def plan(
     study: StudyArgument,
     preset: PresetOption = None,
+    corpus: CorpusOption = None,
     store: StoreOption = None,
     accelerator: Annotated[
         str | None, typer.Option(help="Tell the cost in hours of it, not of this machine: v100, a100 or h100.")
@@ -61,7 +66,7 @@ def plan(
     from algoprogress.pipeline.plan import SPREAD, worth_compiling
     from algoprogress.pipeline.plan import plan as make_plan
 
-    found = find_study(study, preset)
+    found = find_study(study, preset, corpus=corpus)
     accelerator = accelerator or accelerator_of(preset)
     if accelerator is not None:
         _plan_on(found, accelerator, utilisation, store, as_json)
@@ -116,6 +121,7 @@ def _plan_on(study: Study, accelerator: str, utilisation: float, store: str | No
 def submit(
     study: StudyArgument,
     preset: PresetOption = None,
+    corpus: CorpusOption = None,
     store: StoreOption = None,
     executor: ExecutorOption = "ray",
     slots: Annotated[int | None, typer.Option(min=1, help="Runs at once; default: all cores.")] = None,
@@ -175,11 +181,11 @@ def submit(
                  "--accelerator-type": accelerator_type, "--max-hours": max_hours,
                  "--time-limit": time_limit, "--retry-failed": retry_failed or None, "--fail-fast": fail_fast or None,
                  "--limit": limit, "--compile": compile_ or None, "--ensembles": ensembles or None,
-                 "--no-ensembles": ensembles is False or None, "--preset": preset}  # fmt: skip
+                 "--no-ensembles": ensembles is False or None, "--preset": preset, "--corpus": corpus}  # fmt: skip
         raise typer.Exit(jobs.submit_job(address, study, given_store(store), jobs.words(asked), follow=not detach))
     jobs.check_version()
     device = "cuda" if gpus_per_run else "cpu"
-    found, there = find_study(study, preset, device=device), open_store(store)
+    found, there = find_study(study, preset, device=device, corpus=corpus), open_store(store)
     there.writable()
     if max_hours is not None:
         hours = make_plan(found, there, slots).totals()["wall_hours"]
@@ -243,15 +249,19 @@ def submit(
 
 
 def diff(
-    study: StudyArgument, preset: PresetOption = None, store: StoreOption = None, as_json: JsonOption = False
+    study: StudyArgument,
+    preset: PresetOption = None,
+    corpus: CorpusOption = None,
+    store: StoreOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Show, arm by arm, every field in which an arm differs from the baseline."""
     there = open_store(store)
-    if preset is None and study in there.studies():
+    if preset is None and corpus is None and study in there.studies():
         stored = there.study(study)
         baseline, differences, against = stored["baseline"], stored["differences"], stored.get("against", {})
     else:
-        found = find_study(study, preset, resolved=False)
+        found = find_study(study, preset, resolved=False, corpus=corpus)
         baseline, differences, against = found.baseline, found.differences(), found.against
     if as_json:
         emit({"baseline": baseline, "against": against, "differences": differences}, True)
@@ -266,9 +276,11 @@ def diff(
     emit(rows, False)
 
 
-def find_study(name: str, preset: str | None = None, resolved: bool = True, device: str = "cpu") -> Study:
-    """A built-in study by name, at a preset, or a YAML file by path, with its corpora and dtypes pinned."""
-    from algoprogress.ablations.study import at_preset
+def find_study(
+    name: str, preset: str | None = None, resolved: bool = True, device: str = "cpu", corpus: str | None = None
+) -> Study:
+    """A built-in study by name, at a preset and on a corpus, or a YAML file by path, its corpora and dtypes pinned."""
+    from algoprogress.ablations.study import at_preset, on_corpus
     from algoprogress.pipeline.plan import resolve
 
     if name.endswith((".yaml", ".yml")) or os.sep in name:
@@ -276,9 +288,12 @@ def find_study(name: str, preset: str | None = None, resolved: bool = True, devi
 
         if preset is not None:
             raise ValueError(f"--preset {preset} is for built-in studies; {name} says its own budgets")
+        if corpus is not None:
+            raise ValueError(f"--corpus {corpus} is for built-in studies; {name} says its own data")
         study = load(name)
     else:
         study = at_preset(name, preset)
+        study = study if corpus is None else on_corpus(study, corpus)
     return resolve(study, note, device) if resolved else study
 
 

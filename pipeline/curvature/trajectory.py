@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from algoprogress.ablations.spec import RunSpec
-from algoprogress.pipeline.batches import Batches, starts
+from algoprogress.pipeline.batches import Batches, carried, starts
 from algoprogress.pipeline.data import Tokens
 from algoprogress.pipeline.gradient import State, backward, clip
 from algoprogress.pipeline.objectives import examples
@@ -47,10 +47,11 @@ def trajectory(
     for step in range(last + 1):
         if step < min(spec.steps, last + gradient_at_last):
             for group in optimizer.param_groups:
-                group["lr"] = spec.learning_rate * spec.schedule.factor(step, spec.steps)
+                group["lr"] = spec.learning_rate_at(step)
             with policy.active():  # not over the yield: who looks at the model has ways of their own
-                x, y = examples(spec, batches[step], step)
-                _, state = backward(model, x, y, state, spec.dtype)
+                batch = batches[step]
+                x, y = examples(spec, batch, step)
+                _, state = backward(model, x, y, carried(state, batch), spec.dtype)
                 factor = 1.0 if spec.reparameterization is None else spec.reparameterization.clip_factor(step)
                 clip(model, None if spec.clip is None else spec.clip * factor)
         yield model

@@ -52,12 +52,13 @@ def shape(spec: RunSpec) -> str | None:
     """What runs that train together have in common, as text; None for a run that can only be trained alone.
 
     Only models that predict the next token are batched over runs: masks and batch statistics are of one run.
-    Dropout draws its masks from the generator of one run. A reparameterization has weights and steps of its own. An
-    optimizer that is not continuous makes another run of the last bits in which a batched product differs.
+    Dropout draws its masks from the generator of one run. Batches that grow are no stack of one shape. A
+    reparameterization has weights and steps of its own. An optimizer that is not continuous makes another run of the
+    last bits in which a batched product differs.
     """
     dropout = getattr(spec.architecture, "dropout", 0.0) > 0  # type: ignore[arg-type]
     routed = getattr(spec.architecture, "experts", 1) > 1  # tokens of each expert are gathered, by numbers known late
-    if spec.architecture.objective != "next token":
+    if spec.architecture.objective != "next token" or spec.batch_stages > 1:
         return None
     if dropout or routed or spec.reparameterization is not None or not spec.optimizer.continuous:
         return None

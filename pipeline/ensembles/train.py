@@ -78,8 +78,8 @@ def train_together(
     shapes = {shape(spec) for spec in specs}
     if len(shapes) != 1 or None in shapes:
         raise ValueError(
-            "these runs have different shapes, dropout, a reparameterization, or an optimizer such as soap that is "
-            "not continuous: train them one by one"
+            "these runs have different shapes, dropout, batches that grow, a reparameterization, or an optimizer such "
+            "as soap that is not continuous: train them one by one"
         )
     first, paths = specs[0], checkpoint_paths or {}
     if tokens.vocab_size != first.data.vocab_size:
@@ -146,7 +146,7 @@ def _train(
     while members:
         if stack is None:
             stack = Stack([m.model for m in members], [m.spec.clip for m in members], first.dtype)
-        rates = [m.spec.learning_rate * m.spec.schedule.factor(step, m.spec.steps) for m in members]
+        rates = [m.spec.learning_rate_at(step) for m in members]
         batch = batches[step]
         with policy.active():  # never while the caller has a run, and does with it what it likes
             losses_K, norms_K, state = stack.gradients(batch[..., :-1], batch[..., 1:], state)

@@ -5,14 +5,17 @@ import random
 from collections.abc import Callable
 
 import numpy as np
+import pandas as pd
 import pytest
 from pydantic import ValidationError
 
 from algoprogress.ablations.architectures.lstm import LSTM
+from algoprogress.ablations.optimizers.momentum import Momentum
 from algoprogress.ablations.refine import most_added, refine
 from algoprogress.ablations.spec import Data, RunSpec
-from algoprogress.ablations.study import Entry, Study, Sweep
-from algoprogress.ablations.tuning import Tuning, parabola, rate_for, tuned_arm
+from algoprogress.ablations.study import Entry, Study, Sweep, studies
+from algoprogress.ablations.tuning import Tuning, between_sizes, parabola, rate_for, tuned_arm
+from algoprogress.analysis.tuning_tables import care_table, tuning_table
 
 DATA = Data(corpus_sha256="ab" * 32)
 WIDTHS, LARGE = (16, 32), (32, 128)
@@ -192,3 +195,159 @@ def test_a_best_rate_beside_a_diverged_run_is_known_to_one_step_and_weighs_as_li
     arm = tuned_arm([(1e9, 1000, {0.1: 3.0, 0.2: 2.0, 0.4: math.inf})])
     (size,) = arm.sweep
     assert (size.low, size.vertex, size.high) == pytest.approx((0.1, 0.2, 0.4))
+
+
+def test_the_scatter_of_sizes_beyond_their_errors_is_recovered_on_average():
+    rng, x, stderr = np.random.default_rng(0), np.linspace(7, 12, 8), np.full(8, 0.05)
+    found = [
+        between_sizes(x, 1 - 0.3 * x + 0.05 * rng.standard_normal(8) + 0.2 * rng.standard_normal(8), stderr)
+        for _ in range(2000)
+    ]
+    assert np.mean(found) == pytest.approx(0.2**2, rel=0.05)
+
+
+def test_of_equal_errors_the_scatter_is_the_residual_variance_less_theirs():
+    x, y = np.array([6.0, 7.5, 9.0, 11.0]), np.array([0.1, 0.9, -0.4, 0.3])
+    residual = ((y - np.polyval(np.polyfit(x, y, 1), x)) ** 2).sum() / 2
+    assert between_sizes(x, y, np.full(4, 0.1)) == pytest.approx(residual - 0.01)
+
+
+def test_two_sizes_and_sizes_that_fit_a_line_have_no_scatter():
+    x = np.array([7.0, 9.0, 11.0])
+    assert between_sizes(x[:2], np.array([0.0, 5.0]), np.array([0.1, 0.1])) == 0
+    assert between_sizes(x, 1 - 0.3 * x + np.array([0.05, -0.05, 0.05]), np.full(3, 0.1)) == 0
+    assert between_sizes(np.full(3, 7.0), np.array([0.0, 1.0, 2.0]), np.full(3, 0.1)) == 0
+
+
+def test_one_precise_size_does_not_lead_the_law_away_from_the_others_when_sizes_scatter():
+    # the sweeps of a Transformer at three sizes: the two large ones are sharp, and the law must not miss the small one
+    arm = tuned_arm([
+        (1e10, 3280, {0.005: 2.6628, 0.01: 2.6204, 0.02: 2.6070, 0.04: 2.6257}),
+        (1e11, 12_704, {0.005: 2.4286, 0.01: 2.3024, 0.02: 2.5446}),
+        (3e11, 28_272, {0.005: 2.1815, 0.01: 2.1134, 0.02: 2.5286}),
+    ])  # fmt: skip
+    small, *_ = arm.sweep
+    assert small.low < rate_for(arm, 3280) < small.high
+    for size in arm.sweep:
+        assert rate_for(arm, size.n_params) == pytest.approx(size.vertex, rel=0.15)
+
+
+def bent(spec: RunSpec) -> float:
+    """The best rate triples from the smaller size swept to the larger, which leads far beyond the sweep."""
+    best = 0.02 if spec.architecture.width == WIDTHS[0] else 0.06
+    return 2 + 0.1 * math.log(spec.learning_rate / best) ** 2
+
+
+def test_a_sweep_is_widened_until_the_rates_of_main_runs_are_inside_it_too():
+    start = study(rates=(0.005, 0.01, 0.02, 0.04, 0.08))
+    done = finish(start, bent)
+    assert not done.main
+    for found in done.tuned.values():
+        assert not found.beyond
+        assert not found.at_edge
+        assert max(c.learning_rate for c in found.chosen) > 5 * found.sweep[-1].vertex
+        for c in found.chosen:
+            near = found.sweep[found.nearest(c.n_params)]
+            assert near.rates[0] < c.learning_rate < near.rates[-1]
+
+
+def test_a_law_that_leads_out_of_the_sweep_even_then_leaves_the_arm_without_main_runs_and_says_which_rate():
+    done = finish(study(rates=(0.005, 0.01, 0.02, 0.04, 0.08), tuning=Tuning(extensions=2)), bent)
+    for found in done.tuned.values():
+        assert not found.at_edge
+        assert {c.n_params for c in found.beyond} == {entry(1, LARGE[1]).spec.n_params}
+        assert f"{found.beyond[0].learning_rate:g} at {found.beyond[0].n_params:,} parameters" in found.doubt()
+    assert set(done.main) == {"old", "new"}
+
+
+def test_the_order_in_which_runs_end_changes_nothing_where_the_law_widens_a_sweep():
+    start = study(rates=(0.005, 0.01, 0.02, 0.04, 0.08))
+    at_once = finish(start, bent)
+    for seed in range(3):
+        assert finish(start, bent, random.Random(seed)) == at_once
+    assert len(list(at_once.entries())) - len(list(start.entries())) <= most_added(start)
+
+
+def test_a_size_of_a_single_rate_is_no_sweep_that_could_be_too_narrow():
+    done = finish(study(rates=(0.02,)), lossy(0, 0.02))
+    assert not done.main
+    assert all(not found.beyond and not found.doubt() for found in done.tuned.values())
+
+
+def with_momentum(spec: RunSpec, momentum: float) -> RunSpec:
+    return spec.model_copy(update={"optimizer": Momentum(momentum=momentum)})
+
+
+def of_momenta(momenta: tuple[float, ...] = (0.9, 0.95)) -> Study:
+    """The sweep of the study above at each momentum, its rates of the same longest steps."""
+    base = study()
+
+    def at(e: Entry, momentum: float) -> Entry:
+        rate = e.spec.learning_rate * (1 - momentum) / 0.1 if e.stage == "sweep" else 0.5
+        spec = with_momentum(e.spec.model_copy(update={"learning_rate": rate}), momentum)
+        return e.model_copy(update={"spec": spec})
+
+    arms = {arm: tuple(at(e, m) for m in momenta for e in entries) for arm, entries in base.arms.items()}
+    main = {arm: tuple(at(e, momenta[0]) for e in entries) for arm, entries in base.main.items()}
+    return base.model_copy(update={"arms": arms, "main": main})
+
+
+def heavy(best: float) -> Callable[[RunSpec], float]:
+    """Lowest at a momentum of `best`, and there and elsewhere at a longest step of .2."""
+
+    def loss(spec: RunSpec) -> float:
+        momentum = spec.optimizer.momentum  # type: ignore[attr-defined]
+        step = spec.learning_rate / (1 - momentum)
+        return 2 + 0.1 * math.log(step / 0.2) ** 2 + abs(momentum - best)
+
+    return loss
+
+
+@pytest.mark.parametrize("best", [0.9, 0.95])
+def test_main_runs_have_the_best_momentum_at_its_own_rate(best):
+    done = finish(of_momenta(), heavy(best))
+    assert not done.main
+    for arm, found in done.tuned.items():
+        assert found.momentum == best
+        assert [r.momentum for r in found.rejected] == [m for m in (0.9, 0.95) if m != best]
+        for e in (e for e in done.arms[arm] if e.stage == "main"):
+            assert e.spec.optimizer.momentum == best  # type: ignore[attr-defined]
+            assert e.spec.learning_rate == pytest.approx(0.2 * (1 - best), rel=0.05)
+        sizes = [(e.spec.optimizer.momentum, e.spec.n_params) for e in done.arms[arm] if e.stage == "sweep"]  # type: ignore[attr-defined]
+        assert len(set(sizes)) == 4, "two momenta at two sizes"
+
+
+def test_the_order_in_which_runs_of_several_momenta_end_changes_nothing():
+    at_once = finish(of_momenta(), heavy(0.95))
+    for seed in range(3):
+        assert finish(of_momenta(), heavy(0.95), random.Random(seed)) == at_once
+    assert len(list(at_once.entries())) - len(list(of_momenta().entries())) <= most_added(of_momenta())
+
+
+def test_a_study_keeps_the_sweeps_of_all_its_momenta_and_nothing_of_them_where_there_is_one():
+    kept = finish(of_momenta(), heavy(0.95)).stored()["tuning"]["old"]
+    assert (kept["momentum"], [r["momentum"] for r in kept["rejected"]]) == (0.95, [0.9])
+    assert not {"momentum", "rejected"} & set(finish(study(), lossy(-0.3, 0.4)).stored()["tuning"]["old"])
+
+
+def test_the_studies_sweep_the_momentum_of_sgd_at_steps_of_one_length():
+    swept = [e.spec for e in studies["optimizer_swap"]().arms["momentum"]]
+    by = {m: sorted({s.learning_rate for s in swept if s.optimizer.momentum == m}) for m in (0.9, 0.95, 0.98)}  # type: ignore[attr-defined]
+    assert [rate / (1 - 0.98) for rate in by[0.98]] == pytest.approx([rate / (1 - 0.9) for rate in by[0.9]])
+    assert len({s.optimizer for s in (e.spec for e in studies["optimizer_swap"]().arms["muon"])}) == 1
+
+
+def test_the_care_table_counts_the_runs_of_every_momentum():
+    done = finish(of_momenta(), heavy(0.95))
+    facts = [{"arm": arm, "run_id": e.spec.run_id, "stage": e.stage, "compute": e.spec.compute}
+             for arm, e in done.entries()]  # fmt: skip
+    stored = done.stored()
+    care = care_table(stored, pd.DataFrame(facts)).set_index("arm")
+    swept = sum(e.stage == "sweep" for e in done.arms["old"])
+    assert care.loc["old", "sweep_runs"] == swept
+    assert care.loc["old", "momenta"] == 2
+    assert care.loc["old", "main_at_edge"] == 0
+    assert care.loc["old", "rates_per_size"] * 4 <= swept + 4
+    tuned = tuning_table(stored)
+    assert set(tuned["momentum"]) == {0.9, 0.95}
+    assert tuned.loc[tuned["momentum"] == 0.9, "exponent"].isna().all()

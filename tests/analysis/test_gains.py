@@ -148,11 +148,16 @@ def test_without_a_repeated_seed_the_interval_rests_on_the_scatter_about_the_law
         gains = compute_equivalent_gain(runs, "lstm", n_resamples=100)
     known = gains.dropna(subset=["ceg"])
     assert known[["ceg_low", "ceg_high"]].notna().all(axis=None)
-    assert known["note"].str.contains("interval by the scatter about a law").all()
+    assert known["note"].str.contains("interval by the scatter about a law and of neighbours about a quadratic").all()
+    one_each = simulate_runs(growing, noise=0.03, sizes=(0,), rates=(0,), n_best_seeds=1)
+    with pytest.warns(FewSeeds, match="rest on the scatter about a law. Run"):
+        gains = compute_equivalent_gain(one_each, "lstm", n_resamples=100)
+    assert gains.dropna(subset=["ceg"])["note"].str.endswith("interval by the scatter about a law").any()
 
 
 def test_without_a_repeated_seed_or_a_rung_to_spare_there_is_no_interval_and_a_note(growing):
-    runs = simulate_runs({a: growing[a] for a in ("lstm", "modern")}, budgets=(1e11, 1e12), n_best_seeds=1)
+    alone = {"sizes": (0,), "rates": (0,), "n_best_seeds": 1}
+    runs = simulate_runs({a: growing[a] for a in ("lstm", "modern")}, budgets=(1e11, 1e12), **alone)
     with pytest.warns(FewSeeds, match="there is no interval"):
         gains = compute_equivalent_gain(runs, "lstm", n_resamples=100)
     assert gains[["ceg_low", "ceg_high"]].isna().all(axis=None)

@@ -198,9 +198,12 @@ class Many:
         return self._curves
 
     def runs(self, status: str | None = None) -> pd.DataFrame:
-        from algoprogress.results.frames import runs_table
+        from algoprogress.results.flat import frame, pack
+        from algoprogress.results.frames import FACTS, runs_table
+        from algoprogress.results.record import row
 
-        return runs_table(self._records, [self._study], with_loose=False)
+        facts = frame(pack([row(record) for record in self._records.values()]), FACTS)
+        return runs_table(facts, [self._study], with_loose=False)
 
 
 @pytest.mark.slow

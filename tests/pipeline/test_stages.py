@@ -73,8 +73,12 @@ def test_both_stages_are_trained_and_kept(tuned, uninterrupted):
     assert submit(tuned, uninterrupted, InlineExecutor, Progress()).trained == 0
 
 
-@pytest.mark.parametrize("after", [2, 6, 9])
-def test_an_interruption_in_either_stage_or_between_them_changes_nothing(tuned, uninterrupted, tmp_path, after):
+@pytest.mark.parametrize(
+    ("after", "waiting"), [(2, 2), (8, 1), (12, 0)], ids=["in the sweeps", "between the stages", "in the main runs"]
+)
+def test_an_interruption_in_either_stage_or_between_them_changes_nothing(
+    tuned, uninterrupted, tmp_path, after, waiting
+):
     store = Store(tmp_path / "interrupted")
 
     def interrupted() -> Interrupted:
@@ -85,6 +89,7 @@ def test_an_interruption_in_either_stage_or_between_them_changes_nothing(tuned, 
     with pytest.raises(KeyboardInterrupt):
         submit(tuned, store, interrupted, Progress())
     assert 0 < len(store.run_ids()) < len(uninterrupted.run_ids())
+    assert len(refined(store, tuned).main) == waiting, "arms that wait for their sweep"
     submit(tuned, store, InlineExecutor, Progress())
     assert store.run_ids() == uninterrupted.run_ids()
     assert science(store).equals(science(uninterrupted))
