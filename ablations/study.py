@@ -12,6 +12,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from algoprogress.ablations.config import Config, Whole
+from algoprogress.ablations.probes import Probing
 from algoprogress.ablations.registry import Registry
 from algoprogress.ablations.spec import RunSpec
 from algoprogress.ablations.tuning import TunedArm, Tuning
@@ -51,6 +52,7 @@ class Study(Config):
     tuned: dict[str, TunedArm] = Field({}, description="what came of the sweeps that are done; see `refine`")
     against: dict[str, str] = Field({}, description="arm -> the arm that it is compared with, if not the baseline")
     innovations: dict[str, dict[str, Any]] = Field({}, description="arm -> what it has more or less than the other")
+    probes: tuple[Probing, ...] = Field((), description="what is measured of the weights of its best runs")
     repeats: str | None = Field(None, description="the study that asks the same on another corpus; see `on_corpus`")
 
     @field_validator("name")
@@ -70,7 +72,8 @@ class Study(Config):
             if not entries:
                 raise ValueError(f"the arm {arm!r} has no runs: give it some or take it out")
         named = {**self.main, **self.against, **self.innovations, **dict.fromkeys(self.against.values())}
-        if unknown := [arm for arm in named if arm not in self.arms]:
+        of_probes = [arm for probing in self.probes for arm in probing.arms]
+        if unknown := [arm for arm in (*named, *of_probes) if arm not in self.arms]:
             raise ValueError(f"{', '.join(unknown)} is no arm; arms: {', '.join(self.arms)}")
         if self.sweep is not None and self.tuning is not None:
             raise ValueError("a study has a sweep at every budget or a tuning stage, not both")
@@ -126,6 +129,7 @@ class Study(Config):
             "differences": self.differences(),
             **({"against": self.against} if self.against else {}),
             **({"innovations": self.innovations} if self.innovations else {}),
+            **({"probes": [probing.model_dump(mode="json") for probing in self.probes]} if self.probes else {}),
             **({"repeats": self.repeats} if self.repeats else {}),
             **({"tuning": {arm: found.stored() for arm, found in self.tuned.items()}} if self.tuned else {}),
         }

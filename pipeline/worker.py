@@ -51,6 +51,7 @@ class Task:
     together: list[dict[str, Any]] = field(default_factory=list)  # tasks of runs of one shape, to be trained with it
     over: int = 0  # the generation of the claim that this driver found silent, and that may be taken over
     gpu_share: float = 0.0  # of the GPU's memory; below 1, the others on that GPU have the rest
+    probes: list[dict[str, Any]] = field(default_factory=list)  # what to measure of the run, in place of training it
 
     def plain(self) -> dict[str, Any]:
         return asdict(self)
@@ -88,6 +89,10 @@ def work(task: dict[str, Any], on_progress: OnProgress | None = None) -> dict[st
         from algoprogress.pipeline.ensembles.work import work_together
 
         return work_together(Task(**task), on_progress).plain()
+    if task.get("probes"):
+        from algoprogress.pipeline.curvature.stage import measure
+
+        return measure(Task(**task)).plain()
     return work_alone(Task(**task), on_progress).plain()
 
 

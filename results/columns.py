@@ -140,3 +140,39 @@ CURVE_COLUMNS = [
     Column("grad_norm", "float64", "", "Norm of the gradient before clipping"),
     Column("wall_seconds", "float64", "seconds", "Time since training began"),
 ]
+
+# A probe: something measured of a run's weights at one step. Each row of a table of probes has these columns first.
+PROBE_COLUMNS = [
+    Column("probe_id", "str", "", "20 hex digits: hash of run, step and how it was measured"),
+    Column("run_id", "str", "", "Run whose weights were measured; a preset that no store has has one too"),
+    Column("step", "int64", "steps", "Optimizer steps that the weights had taken; 0: initial weights"),
+    Column("architecture", "str", "", "Name of the run's architecture"),
+    Column("optimizer", "str", "", "Name of the optimizer that the run was trained with"),
+    Column("seed", "int64", "", "Seed of the run"),
+    Column("probe_loss", "float64", "nats/token", "Loss whose curvature it is, on the tokens that were measured"),
+    Column("probe_seconds", "float64", "seconds", "CPU time of the measurement, without that of training again"),
+]
+
+# One row for each node of a quadrature: its nodes and weights give densities, moments and extreme eigenvalues.
+SPECTRA_COLUMNS = [
+    Column("block", "str", "", "Diagonal block of the matrix: a weight, a group of weights, or all"),
+    Column("group", "str", "", "What the block is for, such as embedding, q, down or conv"),
+    Column("n", "int64", "", "Coordinates of the block"),
+    Column("direction", "int64", "", "Which random direction, from 0"),
+    Column("node", "float64", "", "Ritz value: where the spectral measure of that direction has weight"),
+    Column("weight", "float64", "", "Weight of the node; those of one direction add to 1"),
+    Column("trace", "float64", "", "Trace of the block by Hutch++; missing where none was measured"),
+    Column("trace_se", "float64", "", "Standard error of trace"),
+]
+
+# One row for each optimizer whose update was looked along.
+SHARPNESS_COLUMNS = [
+    Column("update_of", "str", "", "Optimizer whose next update it is, fed the gradients of the run"),
+    Column("sharpness", "float64", "", "v'Hv / |v|^2 of that update v"),
+    Column("clipped", "float64", "", "The same after the largest coordinates of v are clipped"),
+    Column("top_0.1%", "float64", "", "Share of the sharpness in the 0.1 % of coordinates with the largest |v|"),
+    Column("top_1%", "float64", "", "The same of 1 %"),
+    Column("top_10%", "float64", "", "The same of 10 %"),
+    Column("top_50%", "float64", "", "The same of 50 %"),
+    Column("loss_along", "list", "nats/token", "Loss at 0, 1/10, ..., 1 of the update"),
+]

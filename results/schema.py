@@ -5,9 +5,12 @@
 
 from algoprogress.results.columns import (
     CURVE_COLUMNS,
+    PROBE_COLUMNS,
     RECORD_COLUMNS,
     SCHEMA_VERSION,
+    SHARPNESS_COLUMNS,
     SPEC_COLUMNS,
+    SPECTRA_COLUMNS,
     STUDY_COLUMNS,
     Column,
 )
@@ -15,8 +18,11 @@ from algoprogress.results.record import STATUSES, UPGRADES, faults, row, upgrade
 
 __all__ = [
     "CURVE_COLUMNS",
+    "PROBE_COLUMNS",
     "RECORD_COLUMNS",
     "SCHEMA_VERSION",
+    "SHARPNESS_COLUMNS",
+    "SPECTRA_COLUMNS",
     "SPEC_COLUMNS",
     "STATUSES",
     "STUDY_COLUMNS",
@@ -63,6 +69,24 @@ field and a fact share a name (`tokens`), the column is the fact.
 The column `run_id`, and:
 
 {curve}
+
+## Probes
+
+What is measured of the weights of a run is a file of its own, `spectra/<run_id>.<probe_id>.parquet` or
+`sharpness/<run_id>.<probe_id>.parquet`, written once and never changed. Its footer says of which run and step it is,
+how it was measured and with which spec the weights can be had again, and holds the SHA-256 of that and of the rows.
+What was measured in one way is not measured again. Tables of probes begin with these columns, and end with `how_...`,
+one for each choice of the measurement:
+
+{probe}
+
+### A row of `Store.spectra()`
+
+{spectra}
+
+### A row of `Store.sharpness()`
+
+{sharpness}
 """
 
 
@@ -80,6 +104,9 @@ def markdown() -> str:
         record=_table(RECORD_COLUMNS),
         spec=_table(SPEC_COLUMNS),
         curve=_table(CURVE_COLUMNS),
+        probe=_table(PROBE_COLUMNS),
+        spectra=_table(SPECTRA_COLUMNS),
+        sharpness=_table(SHARPNESS_COLUMNS),
     )
 
 

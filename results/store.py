@@ -4,6 +4,7 @@ A store is a folder or a fsspec URL:
 
     runs/<run_id>.parquet               one immutable file per run: curve as rows, record in the footer
     studies/<name>.json                 a study's arms and baseline, and which runs belong to them
+    spectra/, sharpness/                curvature of the weights of runs: see `probes`
     failures/<run_id>/<attempt>.json    why an attempt failed
     active/<run_id>.<generation>.json   who trains a run, and how far it has come
     submits/<driver>.json               who submits a study
@@ -26,6 +27,7 @@ import pyarrow.compute as pc
 from algoprogress.results import flat, frames, index, progress, runfile, studies
 from algoprogress.results.files import Entry, StoreError, open_folder
 from algoprogress.results.journal import Journal
+from algoprogress.results.probes import Probes
 from algoprogress.results.problems import CorruptRun, Problem, UnknownRun, Unreadable, problem, warn
 from algoprogress.results.record import STATUSES, check_run_id, row
 from algoprogress.results.runfile import Curve
@@ -43,8 +45,8 @@ _FILE = re.compile(r"[0-9a-f]{20}\.parquet")
 T = TypeVar("T")
 
 
-class Store(Journal):
-    """Runs and studies as DataFrames. Any number of processes may read and publish at once.
+class Store(Journal, Probes):
+    """Runs, studies and probes as DataFrames. Any number of processes may read and publish at once.
 
     Args:
         url: A folder, or a URL that fsspec can open. Without it, $ALGOPROGRESS_STORE, or else results/data.

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from algoprogress.results import frames, index, runfile
+from algoprogress.results import frames, index, probefile, runfile
 from algoprogress.results.columns import Column
 from algoprogress.results.drift import drift
 from algoprogress.results.files import Entry
@@ -25,6 +25,7 @@ COLUMNS = [
     Column("problem", "str", "", "What is wrong"),
     Column("remedy", "str", "", "What to do"),
 ]
+_MOVE = "move it out of that folder"
 _CLEAN = "`algoprogress submit` removes what dead processes left"
 # Of a process on another host nothing is known but its files; after an hour without a word it is worth a look.
 _SILENT_SECONDS = 3600
@@ -46,6 +47,8 @@ def verify(store: "Store", study: str | None = None) -> pd.DataFrame:
     if study is not None:
         files = {run_id: files[run_id] for run_id in study_run_ids(studies[0]) if run_id in files}
     records = _read_all(store, files, damaged)
+    places = [place for kind in probefile.KINDS for place in store.probe_places(kind, None if study is None else files)]
+    store.read_probes(places, damaged)
     found = [("damaged", damaged)]
     found += [("missing", _missing_runs(store, one, files)) for one in studies]
     if study is None:
@@ -88,8 +91,13 @@ def _missing_runs(store: "Store", study: dict, files: dict[str, Entry]) -> list[
 def _strays(store: "Store", files: dict[str, Entry]) -> list[Problem]:
     counted = {entry.name for entry in files.values()}
     names = (f"runs/{entry.name}" for entry in store.folder.entries("runs") if entry.name not in counted)
-    what = "it is not named as a run's file, so no reader counts it"
-    return [problem(None, name, what, "move it out of runs/") for name in names]
+    found = [problem(None, name, "it is not named as a run's file, so no reader counts it", _MOVE) for name in names]
+    for kind in probefile.KINDS:
+        ours = {place.file for place in store.probe_places(kind)}
+        names = (f"{kind}/{entry.name}" for entry in store.folder.entries(kind))
+        what = "it is not named as a probe's file, so no reader counts it"
+        found += [problem(None, name, what, _MOVE) for name in names if name not in ours]
+    return found
 
 
 def _left_behind(store: "Store") -> list[Problem]:

@@ -6,12 +6,15 @@ Shapes: K starting vectors, n coordinates, m steps.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import eigh_tridiagonal
+
+from algoprogress.analysis.curvature.basis import MEMORY, Basis
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,6 +26,8 @@ Array = NDArray[np.float64]
 # space is complete. The square root of n is how rounding errors of n coordinates add up; small betas on the way magnify
 # them some tens of times.
 ROUNDING = 100.0
+# A pass that leaves that part of a vector has lost no digits to cancellation (Daniel, Gragg, Kaufman and Stewart 1976)
+ENOUGH = 2**-0.5
 
 
 @dataclass(frozen=True)
@@ -43,13 +48,21 @@ class Tridiagonal:
         return nodes, vectors[0] ** 2
 
 
-def lanczos(product: Product, start_Kn: Tensor, steps: int) -> list[Tridiagonal]:
+def lanczos(
+    product: Product,
+    start_Kn: Tensor,
+    steps: int,
+    memory: int = MEMORY,
+    on_step: Callable[[], None] | None = None,
+) -> list[Tridiagonal]:
     """One T for each starting vector, of size m = min(steps, n), or smaller where the Krylov space is complete.
 
     Args:
         product: V -> V A for (K, n) float64 tensors, A symmetric.
         start_Kn: need not be of norm 1.
         steps: m.
+        memory: bytes that the vectors of the Krylov space may fill; the others are kept in a temporary file.
+        on_step: called after each step.
 
     Raises:
         ValueError: steps below 1, a starting vector that is zero, or a product that is not finite.
@@ -63,27 +76,33 @@ def lanczos(product: Product, start_Kn: Tensor, steps: int) -> list[Tridiagonal]
     norms = start_Kn.norm(dim=1, keepdim=True)
     if not bool((norms > 0).all()):
         raise ValueError("a starting vector is zero: give one with a direction")
-    basis = torch.zeros(K, m, n, dtype=torch.float64, device=start_Kn.device)
+    basis = Basis(K, n, m, start_Kn.device, memory)
     alphas, betas = np.zeros((K, m)), np.zeros((K, m))
     sizes, scale = np.full(K, m), np.zeros(K)
     q = start_Kn.double() / norms
+    before, length = torch.zeros_like(q), torch.zeros_like(norms[:, 0])
     tolerance = ROUNDING * np.sqrt(n) * np.finfo(float).eps
     for j in range(m):
-        basis[:, j] = q
+        basis.append(q)
         w = product(q)
-        alphas[:, j] = (w * q).sum(1).cpu().numpy()
-        known = basis[:, : j + 1]
-        for _ in range(2):  # twice is enough: Giraud, Langou and Rozloznik 2005
-            w = torch.baddbmm(w[:, None], torch.bmm(w[:, None], known.mT), known, alpha=-1)[:, 0]
+        alpha = (w * q).sum(1, keepdim=True)
+        alphas[:, j] = alpha[:, 0].cpu().numpy()
+        w = w - alpha * q - length[:, None] * before
+        size = w.norm(dim=1)
+        w = basis.without(w)
+        if bool((w.norm(dim=1) < ENOUGH * size).any()):  # a second pass is enough: Giraud, Langou and Rozloznik 2005
+            w = basis.without(w)
         length = w.norm(dim=1)
         betas[:, j] = length.cpu().numpy()
         if not np.isfinite(alphas[:, j] + betas[:, j]).all():
             raise ValueError("a product with the matrix is not finite: its gradients overflow or hold NaN")
         scale = np.maximum(scale, np.abs(alphas[:, j]) + betas[:, j])
+        if on_step is not None:
+            on_step()
         over = (betas[:, j] <= tolerance * scale) & (sizes == m)
         sizes[over] = j + 1
         if (sizes <= j + 1).all():
             break
         on = torch.as_tensor(sizes > j + 1, device=w.device)[:, None]
-        q = torch.where(on, w / length[:, None].clamp_min(1e-300), 0.0)
+        before, q = q, torch.where(on, w / length[:, None].clamp_min(1e-300), 0.0)
     return [Tridiagonal(alphas[k, :size], betas[k, : size - 1]) for k, size in enumerate(sizes)]

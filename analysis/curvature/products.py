@@ -17,6 +17,10 @@ from algoprogress.analysis.curvature.problem import Block, Problem
 if TYPE_CHECKING:
     from torch import Tensor
 
+_TWICE = (
+    "this loss cannot be differentiated twice ({}): build it of plain operations, without fused attention and without "
+    "kernels that have no second derivative"
+)
 Product = Callable[["Tensor"], "Tensor"]  # (K, n) float64 -> (K, n) float64
 
 
@@ -124,8 +128,12 @@ class Hessian(Curvature):
     def _build(self, i: int, parameters: list[Tensor]) -> Graph:
         import torch
 
-        loss = self.problem.batch_loss(i)
+        from algoprogress.analysis.curvature.operations import RememberedDerivatives
+
+        with RememberedDerivatives():
+            loss = self.problem.batch_loss(i)
         gradients = torch.autograd.grad(loss, parameters, create_graph=True, allow_unused=True)
+        refuse_dead_ends(gradients)
         return Graph(
             {id(p): torch.zeros_like(p) if g is None else g for p, g in zip(parameters, gradients, strict=True)}
         )
@@ -144,13 +152,19 @@ class GaussNewton(Curvature):
     def _build(self, i: int, parameters: list[Tensor]) -> Graph:
         import torch
 
+        from algoprogress.analysis.curvature.operations import RememberedDerivatives
+
         batch = self.problem.batches[i]
         self.problem.batch_loss(i)  # refuses one that is not finite
-        outputs = self.problem.outputs(batch)
+        with RememberedDerivatives():
+            outputs = self.problem.outputs(batch)
         dummy = torch.zeros_like(outputs, requires_grad=True)
         pulled = torch.autograd.grad(outputs, parameters, dummy, create_graph=True, allow_unused=True)
+        refuse_dead_ends(pulled)
         free = outputs.detach().requires_grad_()
-        (gradient,) = torch.autograd.grad(self.problem.loss(free, batch), free, create_graph=True)
+        with RememberedDerivatives():
+            loss = self.problem.loss(free, batch)
+        (gradient,) = torch.autograd.grad(loss, free, create_graph=True)
         gradients = {id(p): torch.zeros_like(p) if g is None else g for p, g in zip(parameters, pulled, strict=True)}
         return Graph(gradients, outputs, dummy, free, gradient)
 
@@ -187,15 +201,34 @@ def again(outputs: list[Tensor], inputs: list[Tensor], vectors: list[Tensor], ba
     ]
 
 
+def refuse_dead_ends(gradients: Sequence[Tensor | None]) -> None:
+    """Raises where a gradient comes from an operation that says it can be differentiated once only.
+
+    Torch takes what lies behind such an operation for a constant, so that products would be zero without a word.
+    """
+    todo: list[Any] = [g.grad_fn for g in gradients if g is not None]
+    seen = set[Any]()
+    while todo:
+        node = todo.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        if node.name() == "torch::autograd::Error":
+            raise ValueError(_TWICE.format("an operation of it is marked as once_differentiable"))
+        todo += [parent for parent, _ in node.next_functions]
+
+
 @contextmanager
 def twice_differentiable() -> Iterator[None]:
-    """Makes torch's complaint about an operation without a second derivative a sentence that says what to do."""
+    """Makes torch's complaint about an operation without derivatives a sentence that says what to do."""
     try:
         yield
     except RuntimeError as error:
+        if "does not require grad" in str(error):
+            raise ValueError(
+                "this loss does not depend on the parameters in a way that has a derivative: something on the way, "
+                "such as an argmax, rounding or detach(), cuts it off"
+            ) from error
         if not ("is not implemented" in str(error) or "once_differentiable" in str(error)):
             raise
-        raise ValueError(
-            f"this loss cannot be differentiated twice ({error}): build it of plain operations, without fused "
-            "attention and without kernels that have no second derivative"
-        ) from error
+        raise ValueError(_TWICE.format(error)) from error

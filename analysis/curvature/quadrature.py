@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr
 
+from algoprogress.analysis.curvature.basis import MEMORY
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -26,7 +28,6 @@ PROBES, STEPS = 10, 100
 SIGMA = float(np.sqrt(1e-5))
 POINTS, MARGIN = 50_000, 1.0
 REACH = 9.0  # kernel widths beyond which a Gaussian holds less than float64 can add to 1
-MEMORY = 1 << 30  # bytes that Lanczos vectors of probes taken together may fill
 
 
 @dataclass(frozen=True)
@@ -109,15 +110,29 @@ def grid_of(quadratures: Sequence[Quadrature], points: int = POINTS, margin: flo
     return np.linspace(low - margin, high + margin, points)
 
 
-def quadrature(product: Product, start_Kn: Tensor, steps: int = STEPS) -> Quadrature:
+def quadrature(
+    product: Product,
+    start_Kn: Tensor,
+    steps: int = STEPS,
+    memory: int = MEMORY,
+    on_step: Callable[[], None] | None = None,
+) -> Quadrature:
     """The quadrature of given starting vectors, (K, n): see `lanczos`."""
     from algoprogress.analysis.curvature.lanczos import lanczos
 
-    found = [t.nodes_and_weights() for t in lanczos(product, start_Kn, steps)]
+    found = [t.nodes_and_weights() for t in lanczos(product, start_Kn, steps, memory, on_step)]
     return Quadrature(tuple(x for x, _ in found), tuple(w for _, w in found), start_Kn.shape[1])
 
 
-def spectrum(curvature: Curvature, block: Block, probes: int = PROBES, steps: int = STEPS, seed: int = 0) -> Quadrature:
+def spectrum(
+    curvature: Curvature,
+    block: Block,
+    probes: int = PROBES,
+    steps: int = STEPS,
+    seed: int = 0,
+    memory: int = MEMORY,
+    on_step: Callable[[float], None] | None = None,
+) -> Quadrature:
     """The spectrum of one diagonal block.
 
     Args:
@@ -126,6 +141,9 @@ def spectrum(curvature: Curvature, block: Block, probes: int = PROBES, steps: in
         probes: Gaussian directions.
         steps: of Lanczos; more resolve the inside of the spectrum, its ends come first.
         seed: of the directions.
+        memory: bytes that Lanczos vectors may fill, the others being kept in a temporary file; directions are taken
+            together only where all of them fit.
+        on_step: told after each step what share of all is done.
     """
     import torch
 
@@ -134,11 +152,20 @@ def spectrum(curvature: Curvature, block: Block, probes: int = PROBES, steps: in
     generator = torch.Generator().manual_seed(seed)
     start_Kn = torch.randn(probes, block.n, generator=generator, dtype=torch.float64)
     start_Kn = start_Kn.to(block.pieces[0].parameter.device)
-    fits = 8 * probes * min(steps, block.n) * block.n <= MEMORY
-    if fits and curvature.faster_together(block, probes):
-        return quadrature(curvature.product(block, together=True), start_Kn, steps)
+    fits = 8 * probes * min(steps, block.n) * block.n <= memory
+    together = fits and curvature.faster_together(block, probes)
+    done, total = 0, steps if together else steps * probes
+
+    def count() -> None:
+        nonlocal done
+        done += 1
+        if on_step is not None:
+            on_step(done / total)
+
+    if together:
+        return quadrature(curvature.product(block, together=True), start_Kn, steps, memory, count)
     product = curvature.product(block)
-    return joined([quadrature(product, start_Kn[k : k + 1], steps) for k in range(probes)])
+    return joined([quadrature(product, start_Kn[k : k + 1], steps, memory, count) for k in range(probes)])
 
 
 def joined(quadratures: Sequence[Quadrature]) -> Quadrature:

@@ -7,22 +7,29 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from algoprogress.pipeline.commands import curvature_studies
 from algoprogress.pipeline.commands.inputs import FigureOption, draw_to
 from algoprogress.pipeline.output import JsonOption, StoreOption, emit, note, open_store, records
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from algoprogress.ablations.spec import RunSpec
-    from algoprogress.pipeline.curvature.measure import How
-    from algoprogress.pipeline.data import Tokens
-    from algoprogress.pipeline.policy import Policy
+    from algoprogress.ablations.probes import Probe
+    from algoprogress.pipeline.curvature.observe import Seen
 
 curvature_app = typer.Typer(
     help="Second derivatives of the loss: spectra, heterogeneity, sharpness.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
+
+for command in (
+    curvature_studies.lead,
+    curvature_studies.over_steps,
+    curvature_studies.ratios,
+    curvature_studies.clipped,
+):
+    curvature_app.command()(command)
 
 Subject = Annotated[str, typer.Argument(help="A run_id of the store, or an architecture or preset, such as modern.")]
 AtOption = Annotated[
@@ -36,10 +43,20 @@ BatchTokensOption = Annotated[int, typer.Option(help="Tokens of each.")]
 DtypeOption = Annotated[str, typer.Option(help="float32 or float64, of the model; vectors are float64.")]
 SeedOption = Annotated[int, typer.Option(help="Of the random directions, and of a preset's weights and data.")]
 AlongOption = Annotated[str, typer.Option(help="Optimizer that a preset is trained with.")]
-CorpusOption = Annotated[str | None, typer.Option(help="That a preset reads; default: english, or digits for images.")]
 BatchNormOption = Annotated[
     str, typer.Option(help="eval: with the running statistics; train: with those of each batch, as in training.")
 ]
+SampleOption = Annotated[
+    int | None, typer.Option("--blocks", min=1, help="Only so many of the blocks, drawn at random by the seed.")
+]
+PublishOption = Annotated[
+    bool,
+    typer.Option("--publish", help="Keep it in the store; what is there is read, an interrupted one goes on."),
+]
+CorpusOption = Annotated[str | None, typer.Option(help="That a preset reads; default: english, or digits for images.")]
+
+TokenizerOption = Annotated[str | None, typer.Option(help="Of a preset that reads text, such as bpe-2048.")]
+ContextOption = Annotated[int | None, typer.Option(min=2, help="Tokens that a preset of text sees; default: 128.")]
 
 PROBES, STEPS, BATCHES, BATCH_TOKENS = 4, 40, 1, 1024  # minutes on one core; the options name the literature's
 
@@ -48,35 +65,56 @@ PROBES, STEPS, BATCHES, BATCH_TOKENS = 4, 40, 1, 1024  # minutes on one core; th
 def spectrum(
     subject: Subject,
     at: AtOption = "init",
-    by: Annotated[str, typer.Option(help="tensor, group or full.")] = "tensor",
+    by: Annotated[str, typer.Option(help="tensor, matrix (no norms and biases), group or full.")] = "tensor",
     block: Annotated[list[str] | None, typer.Option(help="Only this block or group; may be repeated.")] = None,
+    blocks: SampleOption = None,
     gauss_newton: Annotated[bool, typer.Option(help="Of the Gauss-Newton matrix in place of the Hessian.")] = False,
     probes: ProbesOption = PROBES,
     steps: StepsOption = STEPS,
-    batches: BatchesOption = BATCHES,
+    trace_products: Annotated[int, typer.Option(help="Products that the trace of each block takes; 0: cheaply.")] = 30,
+    batches: BatchesOption = 1,
     batch_tokens: BatchTokensOption = BATCH_TOKENS,
     dtype: DtypeOption = "float32",
+    batch_norm: BatchNormOption = "eval",
     seed: SeedOption = 0,
     along: AlongOption = "adamw",
     corpus: CorpusOption = None,
-    batch_norm: BatchNormOption = "eval",
+    tokenizer: TokenizerOption = None,
+    context: ContextOption = None,
     figure: FigureOption = None,
+    publish: PublishOption = False,
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Extreme eigenvalues, trace and root mean square of each block's Hessian, with errors over probes."""
-    if by not in ("tensor", "group", "full"):
-        raise ValueError(f"--by is tensor, group or full, not {by!r}")
-    how = _how(probes, steps, batches, batch_tokens, dtype, seed, batch_norm, gauss_newton)
-    from algoprogress.pipeline.curvature.measure import spectrum_table
+    import pandas as pd
 
-    opened = _open(subject, at, along, seed, corpus, store)
-    table, densities = spectrum_table(*opened, how, by, block or [], note)
+    from algoprogress.ablations.probes import Spectra
+    from algoprogress.analysis.curvature.frames import block_table, densities
+
+    probe = _checked(
+        Spectra,
+        matrix="gauss_newton" if gauss_newton else "hessian",
+        by=by,
+        blocks=tuple(block or ()),
+        sample=blocks,
+        probes=probes,
+        steps=steps,
+        trace_products=trace_products,
+        batches=batches,
+        batch_tokens=batch_tokens,
+        dtype=dtype,
+        batch_norm=batch_norm,
+        seed=seed,
+    )
+    seen = _observe(probe, subject, at, along, seed, (corpus, tokenizer, context), store, publish)
+    table = pd.concat([block_table(one.rows).assign(at=one.step) for one in seen], ignore_index=True)
     if figure is not None:
         from algoprogress.analysis.figures.curvature import block_spectra
 
-        _draw(figure, block_spectra, densities, height=max(3.0, 0.3 * len(table)))
-    emit(table, as_json)
+        curves = pd.concat([densities(one.rows).assign(at=one.step) for one in seen], ignore_index=True)
+        _draw(figure, block_spectra, curves, height=max(3.0, 0.3 * table["block"].nunique()))
+    emit(_first(table, "at"), as_json)
 
 
 @curvature_app.command()
@@ -85,35 +123,52 @@ def heterogeneity(
     at: AtOption = "init",
     sigma: Annotated[float, typer.Option(help="Width of the kernel; default: the literature's.")] = 1e-5**0.5,
     points: Annotated[int, typer.Option(min=100, help="Of the grid; default: the literature's.")] = 50_000,
+    blocks: SampleOption = None,
     probes: ProbesOption = PROBES,
     steps: StepsOption = STEPS,
-    batches: BatchesOption = BATCHES,
+    batches: BatchesOption = 1,
     batch_tokens: BatchTokensOption = BATCH_TOKENS,
     dtype: DtypeOption = "float32",
+    batch_norm: BatchNormOption = "eval",
     seed: SeedOption = 0,
     along: AlongOption = "adamw",
     corpus: CorpusOption = None,
-    batch_norm: BatchNormOption = "eval",
+    tokenizer: TokenizerOption = None,
+    context: ContextOption = None,
     figure: FigureOption = None,
+    publish: PublishOption = False,
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """How far apart the spectra of the weights are: Jensen-Shannon divergence, and spread of largest eigenvalues."""
     if not sigma > 0:
         raise ValueError(f"--sigma is the width of a kernel and above 0, not {sigma}")
-    how = _how(probes, steps, batches, batch_tokens, dtype, seed, batch_norm)
-    from algoprogress.pipeline.curvature.measure import heterogeneity_table
+    import pandas as pd
 
-    opened = _open(subject, at, along, seed, corpus, store)
-    table, pairs = heterogeneity_table(*opened, how, sigma, points, note)
+    from algoprogress.ablations.probes import Spectra
+    from algoprogress.analysis.curvature.frames import heterogeneity_of, pairs_of
+
+    measured = {
+        "batches": batches,
+        "batch_tokens": batch_tokens,
+        "dtype": dtype,
+        "batch_norm": batch_norm,
+        "seed": seed,
+    }
+    probe = _checked(Spectra, sample=blocks, probes=probes, steps=steps, **measured)
+    seen = _observe(probe, subject, at, along, seed, (corpus, tokenizer, context), store, publish)
+    table, pairs = (
+        pd.concat([of(one.rows, sigma, points).assign(at=one.step) for one in seen], ignore_index=True)
+        for of in (heterogeneity_of, pairs_of)
+    )
     if figure is not None:
         from algoprogress.analysis.figures.curvature import pair_map
 
         _draw(figure, pair_map, pairs, width=6.6, height=5.4)
     if as_json:
-        emit({"heterogeneity": records(table), "pairs": records(pairs)}, True)
+        emit({"heterogeneity": records(_first(table, "at")), "pairs": records(pairs)}, True)
     else:
-        emit(table, False)
+        emit(_first(table, "at"), False)
 
 
 @curvature_app.command()
@@ -127,69 +182,97 @@ def sharpness(
     batches: BatchesOption = 4,
     batch_tokens: BatchTokensOption = BATCH_TOKENS,
     dtype: DtypeOption = "float32",
+    batch_norm: BatchNormOption = "eval",
     seed: SeedOption = 0,
     along: AlongOption = "adamw",
     corpus: CorpusOption = None,
-    batch_norm: BatchNormOption = "eval",
+    tokenizer: TokenizerOption = None,
+    context: ContextOption = None,
     figure: FigureOption = None,
+    publish: PublishOption = False,
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Directional sharpness of the update that each optimizer would take, all fed the gradients of one training."""
-    how = _how(1, 1, batches, batch_tokens, dtype, seed, batch_norm)
-    from algoprogress.pipeline.curvature.measure import sharpness_table
+    import pandas as pd
 
-    opened = _open(subject, at, along, seed, corpus, store, beyond=1)
-    names = [name.strip() for name in optimizer.split(",")]
-    table, curves = sharpness_table(*opened, how, names, clip, note)
+    from algoprogress.ablations.probes import Sharpness
+    from algoprogress.analysis.curvature.ratios import along_updates, with_ratios
+
+    names = tuple(name.strip() for name in optimizer.split(","))
+    measured = {"batches": batches, "batch_tokens": batch_tokens, "dtype": dtype, "batch_norm": batch_norm}
+    probe = _checked(Sharpness, optimizers=names, clip=clip, **measured)
+    seen = _observe(probe, subject, at, along, seed, (corpus, tokenizer, context), store, publish)
+    rows = pd.concat([one.rows.assign(at=one.step, loss=one.loss) for one in seen], ignore_index=True)
+    table, curves = with_ratios(rows, names[0], by=["at"]), along_updates(rows)
     if figure is not None:
         from algoprogress.analysis.figures.curvature import loss_along_updates
 
         _draw(figure, loss_along_updates, curves)
+    shown = _first(table.drop(columns="loss_along"), "at", "update_of", "loss")
     if as_json:
-        emit({"sharpness": records(table), "loss_along": records(curves)}, True)
+        emit({"sharpness": records(shown), "loss_along": records(curves)}, True)
     else:
-        emit(table, False)
+        emit(shown, False)
 
 
-def _how(
-    probes: int,
-    steps: int,
-    batches: int,
-    batch_tokens: int,
-    dtype: str,
+def _first(table: pd.DataFrame, *columns: str) -> pd.DataFrame:
+    """These columns before the others."""
+    return table[[*columns, *(c for c in table.columns if c not in columns)]]
+
+
+def _checked(kind: type[Any], **fields: Any) -> Any:
+    """A probe; what is wrong with it is said of the option."""
+    from pydantic import ValidationError
+
+    try:
+        return kind(**fields)
+    except ValidationError as error:
+        first = error.errors()[0]
+        option = "--" + "-".join(map(str, first["loc"][:1])).replace("_", "-")
+        message = str(first["msg"]).removeprefix("Value error, ")
+        raise ValueError(f"{option}: {message}, not {first['input']!r}") from None
+
+
+def _observe(
+    probe: Probe,
+    subject: str,
+    at: str,
+    along: str,
     seed: int,
-    batch_norm: str,
-    gauss_newton: bool = False,
-) -> How:
-    for option, value in {"--probes": probes, "--steps": steps, "--batches": batches}.items():
-        if value < 1:
-            raise ValueError(f"{option} is at least 1, not {value}")
-    if dtype not in ("float32", "float64"):
-        raise ValueError(f"--dtype is float32 or float64, not {dtype!r}")
-    if batch_norm not in ("eval", "train"):
-        raise ValueError(f"--batch-norm is eval or train, not {batch_norm!r}")
-    from algoprogress.pipeline.curvature.measure import How
+    read: tuple[str | None, str | None, int | None],
+    store: str | None,
+    publish: bool,
+) -> list[Seen]:
+    """The probe at each step; a preset is trained as far as is asked for."""
+    import torch
 
-    return How(probes, steps, batches, batch_tokens, dtype, seed, gauss_newton, batch_norm)  # type: ignore[arg-type]
-
-
-def _open(
-    subject: str, at: str, along: str, seed: int, corpus: str | None, store: str | None, beyond: int = 0
-) -> tuple[list[str | int], RunSpec, Tokens, Policy]:
-    """Steps, spec, tokens and policy; a preset is trained `beyond` its last step, where a gradient is wanted there."""
-    from algoprogress.pipeline.curvature.subject import spec_of, steps_of
+    from algoprogress.pipeline.bookkeeping import peak_memory
+    from algoprogress.pipeline.curvature.observe import observe
+    from algoprogress.pipeline.curvature.subject import doubts, spec_of, steps_of
+    from algoprogress.pipeline.curvature.teller import teller
     from algoprogress.pipeline.data import open_tokens
     from algoprogress.pipeline.policy import choose
     from algoprogress.results.record import is_run_id
 
-    wanted = steps_of(at)
-    steps = max([0, *(step for step in wanted if isinstance(step, int))])
-    spec = spec_of(subject, open_store(store), steps + beyond, along, seed, corpus)
-    if "final" in wanted and not is_run_id(subject):
+    named, there = steps_of(at), open_store(store)
+    if "final" in named and not is_run_id(subject):
         raise ValueError(f"{subject} is no run and has no final step: say at which step, such as --at 100")
-    tokens = open_tokens(spec.data.corpus, spec.data.corpus_sha256, spec.data.tokenizer)
-    return wanted, spec, tokens, choose("cpu", spec.dtype)
+    numbers = [step for step in named if isinstance(step, int)]
+    spec = spec_of(subject, there, max([0, *numbers]) + (probe.kind == "sharpness"), along, seed, *read)
+    steps = sorted({spec.steps if step == "final" else int(step) for step in named})
+    for doubt in doubts(spec, there):
+        note(f"warning: {doubt}")
+    data = spec.data
+
+    def tokens() -> Any:
+        return open_tokens(data.corpus, data.corpus_sha256, data.tokenizer)
+
+    with teller() as told:
+        seen = observe(spec, [(probe, steps)], tokens, choose("cpu", spec.dtype), told, there if publish else None)
+    gibibytes = peak_memory(torch.device("cpu")) / 2**30
+    note(f"{spec.n_params_total:,} parameters; {gibibytes:.3g} GiB of memory at most")
+    return seen
 
 
 def _draw(path: Path, plot: Any, table: pd.DataFrame, **size: float) -> None:

@@ -164,6 +164,8 @@ def verify(
 
     Exit code 1 when something is wrong; runs of several versions of the code are only reported.
     """
+    from algoprogress.results.probefile import KINDS
+
     there = open_store(store)
     problems = there.verify(study)
     if not len(problems) and not there.run_ids():
@@ -171,9 +173,14 @@ def verify(
         note(f"no runs in {there.url} yet: `algoprogress submit demo` trains some")
         return
     if set_aside:
-        corrupt = problems[problems.file.str.startswith("runs/")] if len(problems) else problems
-        for row in corrupt.drop_duplicates("file").to_dict("records"):
-            there.set_aside(str(row["run_id"]), str(row["problem"]))
+        for row in problems[problems["kind"] == "damaged"].drop_duplicates("file").to_dict("records"):
+            folder = str(row["file"]).partition("/")[0]
+            if folder == "runs":
+                there.set_aside(str(row["run_id"]), str(row["problem"]))
+            elif folder in KINDS:
+                there.set_aside_probe(str(row["file"]), str(row["problem"]))
+            else:
+                continue
             note(f"set aside {row['file']}: {row['problem']}")
     emit(problems, as_json)
     if (problems["kind"] != "drift").any():
@@ -195,7 +202,7 @@ def copy(
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Copy studies with their runs into another store, such as one to publish. Safe to interrupt and to repeat."""
+    """Copy studies, runs and probes into another store, such as one to publish. Safe to interrupt or repeat."""
     from algoprogress.results import Store
     from algoprogress.results.studies import study_run_ids
 
@@ -207,6 +214,7 @@ def copy(
     for study in stored:
         run_ids = [run_id for run_id in study_run_ids(study) if there.has(run_id)]
         new = sum(other.take(there, run_id) for run_id in run_ids)
+        probes = other.take_probes(there, run_ids)
         other.save_study({key: value for key, value in study.items() if key != "schema_version"})
-        copied.append({"study": study["name"], "runs": len(run_ids), "new": new})
+        copied.append({"study": study["name"], "runs": len(run_ids), "new": new, "new_probes": probes})
     emit(copied, as_json)

@@ -62,6 +62,7 @@ def plan(
     as_json: JsonOption = False,
 ) -> None:
     """Print each run with its size, cost and state, and the total. Trains nothing."""
+    from algoprogress.pipeline.curvature.stage import table as probe_table
     from algoprogress.pipeline.plan import SPREAD, worth_compiling
     from algoprogress.pipeline.plan import plan as make_plan
 
@@ -77,7 +78,8 @@ def plan(
         planned.rows["torch_compile"] = planned.rows.run_id.isin(worth_compiling(specs, planned.slots))
     totals = planned.totals()
     if as_json:
-        emit({"runs": records(planned.rows), "totals": totals}, True)
+        probes = {"probes": records(probe_table(found, open_store(store)))} if found.probes else {}
+        emit({"runs": records(planned.rows), "totals": totals, **probes}, True)
         return
     emit(planned.rows, False)
     print(
@@ -87,6 +89,12 @@ def plan(
         f"({duration(planned.wall_seconds * (1 - SPREAD))} to {duration(planned.wall_seconds * (1 + SPREAD))})"
         + (f"; the sweep may add up to {planned.may_add} runs" if planned.may_add else "")
     )
+    if found.probes:
+        probes = probe_table(found, open_store(store))
+        print(
+            f"\n{len(probes)} probes of the best runs that are there, {(probes.state != 'done').sum()} with work to do"
+        )
+        emit(probes, False)
 
 
 def _plan_on(study: Study, accelerator: str, utilisation: float, store: str | None, as_json: bool) -> None:
@@ -203,6 +211,12 @@ def submit(
             ensembles=ensembles,
             compile_for=(slots or os.cpu_count() or 1) if compile_ else 0,
         )
+        if found.probes and not summary.cancelled:
+            from algoprogress.pipeline.curvature import stage
+
+            summary.failed |= stage.run(
+                found, there, lambda: executors.make(executor, slots=slots, address=address), note
+            )
     failed = [{"run_id": run_id, "message": message} for run_id, message in summary.failed.items()]
     facts = {
         "study": found.name,

@@ -1,201 +1,147 @@
-"""The tables that the commands print: spectra of blocks, their heterogeneity, and the sharpness of updates."""
+"""One probe of one model: spectra of the blocks of its Hessian, or sharpness along the updates of optimizers."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import pandas as pd
-from torch import nn
+from torch import Tensor, nn
 
-from algoprogress.ablations.optimizers import optimizers
+from algoprogress.ablations.probes import Measurement, Sharpness, Spectra
 from algoprogress.ablations.spec import RunSpec
-from algoprogress.analysis.curvature import heterogeneity
-from algoprogress.analysis.curvature.problem import Block, grouped, named, whole
-from algoprogress.analysis.curvature.products import Curvature, GaussNewton, Hessian
-from algoprogress.analysis.curvature.quadrature import Quadrature, spectrum
+from algoprogress.analysis.curvature.frames import rows_of
+from algoprogress.analysis.curvature.heterogeneity import VECTORS
+from algoprogress.analysis.curvature.problem import Block, Problem, grouped, named, whole
+from algoprogress.analysis.curvature.products import GaussNewton, Hessian
+from algoprogress.analysis.curvature.quadrature import spectrum
 from algoprogress.analysis.curvature.sharpness import SHARES, directional_sharpness, loss_along
 from algoprogress.analysis.curvature.trace import hutch
 from algoprogress.pipeline.curvature.blocks import blocks_of
-from algoprogress.pipeline.curvature.subject import BatchNorm, Dtype, batches_of, moments, problem_of
-from algoprogress.pipeline.curvature.updates import Follower, as_vector, clipped
+from algoprogress.pipeline.curvature.subject import batches_of, problem_of
+from algoprogress.pipeline.curvature.teller import Teller
+from algoprogress.pipeline.curvature.updates import as_vector, clipped
 from algoprogress.pipeline.data import Tokens
-from algoprogress.pipeline.policy import Policy
-
-SMOOTH = 400  # points at which a density is kept for a figure
-TRACE_PRODUCTS = 30  # of Hutch++: less than the spectrum takes, and its error falls as their number
 
 
 @dataclass(frozen=True)
-class How:
-    """How curvature is measured: on how many tokens, with how many probes and steps of Lanczos."""
+class Measured:
+    """What came of a probe: rows as the store keeps them, the loss on the tokens, and CPU seconds."""
 
-    probes: int
-    steps: int
-    n_batches: int
-    batch_tokens: int
-    dtype: Dtype
-    seed: int
-    gauss_newton: bool = False
-    batch_norm: BatchNorm = "eval"
-
-    def curvature(self, model: nn.Module, spec: RunSpec, tokens: Tokens) -> tuple[Curvature, list[Block], nn.Module]:
-        """The matrix, its blocks, and the model that they are of."""
-        batches = batches_of(spec, tokens, self.n_batches, self.batch_tokens)
-        copied, problem = problem_of(model, batches, self.dtype, self.batch_norm)
-        blocks = blocks_of(copied)
-        return (GaussNewton if self.gauss_newton else Hessian)(problem, blocks), blocks, copied
-
-    def spectra(
-        self, curvature: Curvature, blocks: Sequence[Block], say: Callable[[str], None]
-    ) -> dict[str, Quadrature]:
-        """The spectrum of each block, by name."""
-        found = {}
-        for i, block in enumerate(blocks):
-            say(f"{i + 1}/{len(blocks)} {block.name}")
-            found[block.name] = spectrum(curvature, block, self.probes, self.steps, self.seed)
-        return found
+    rows: pd.DataFrame
+    loss: float
+    seconds: float
 
 
-def spectrum_table(
-    at: Sequence[str | int],
-    spec: RunSpec,
-    tokens: Tokens,
-    policy: Policy,
-    how: How,
-    by: str,
-    only: Sequence[str],
-    say: Callable[[str], None],
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """A row for each step and block, and densities for a figure.
+class Parts(Protocol):
+    """Where the parts of a long probe are kept until it is whole."""
+
+    def part(self, number: int) -> pd.DataFrame | None: ...
+    def keep(self, number: int, rows: pd.DataFrame) -> None: ...
+
+
+class Nowhere:
+    """Parts that are not kept."""
+
+    def part(self, number: int) -> pd.DataFrame | None:
+        return None
+
+    def keep(self, number: int, rows: pd.DataFrame) -> None:
+        """Nothing is kept."""
+
+
+def spectra(probe: Spectra, model: nn.Module, spec: RunSpec, tokens: Tokens, teller: Teller, parts: Parts) -> Measured:
+    """The spectrum of each block that the probe asks for.
 
     Args:
-        at: steps.
+        probe: of what, with how many random directions and steps.
+        model: at the step to be looked at; it stays as it is.
         spec: the run.
         tokens: of its corpus.
-        policy: of the training.
-        how: of the measurement.
-        by: full, tensor or group.
-        only: blocks or groups; all where there is none.
-        say: is told of each block.
+        teller: is told of each block.
+        parts: has blocks that were measured before.
 
-    Returns:
-        [at, block, group, n, smallest, largest, trace, rms, and the standard errors `_se`]; the trace by Hutch++. And
-        [at, block, group, largest_magnitude, eigenvalue, density].
+    Raises:
+        ValueError: a block that does not exist, a loss that is not finite or cannot be differentiated twice.
     """
-    rows, curves = [], []
-    for step, wanted, model in moments(spec, tokens, list(at), policy):
-        if not wanted:
-            continue
-        curvature, blocks, _ = how.curvature(model, spec, tokens)
-        chosen = named(blocks, only) if only else blocks
-        chosen = {"full": lambda b: [whole(b)], "group": grouped, "tensor": list}[by](chosen)
-        spectra = how.spectra(curvature, chosen, say)
-        for block in chosen:
-            q = spectra[block.name]
-            trace = hutch(curvature.product(block), block.n, TRACE_PRODUCTS, how.seed)
-            rows.append(
-                {
-                    "at": step,
-                    "block": block.name,
-                    "group": block.group,
-                    "n": block.n,
-                    "smallest": q.smallest.value,
-                    "smallest_se": q.smallest.standard_error,
-                    "largest": q.largest.value,
-                    "largest_se": q.largest.standard_error,
-                    "trace": trace.value,
-                    "trace_se": trace.standard_error,
-                    "rms": float(np.sqrt(q.moment(2).value)),
-                }
-            )
-            reach = max(q.largest_magnitude, np.finfo(float).tiny)
-            grid = np.linspace(-1.1 * reach, 1.1 * reach, SMOOTH)
-            density, _ = q.density(grid, sigma=0.01 * reach)  # what can be told apart on a page
-            curve = pd.DataFrame({"eigenvalue": grid, "density": density})
-            curves.append(curve.assign(at=step, block=block.name, group=block.group, largest_magnitude=reach))
-    return pd.DataFrame(rows), pd.concat(curves, ignore_index=True)
+    begun = time.process_time()
+    copied, problem = measured_problem(probe, model, spec, tokens)
+    blocks = chosen(probe, blocks_of(copied))
+    curvature = (GaussNewton if probe.matrix == "gauss_newton" else Hessian)(problem, blocks)
+    found = []
+    for i, block in enumerate(blocks):
+        rows = parts.part(i)
+        if rows is None:
+            teller.begin(f"{i + 1}/{len(blocks)} {block.name}")
+            q = spectrum(curvature, block, probe.probes, probe.steps, probe.seed, on_step=teller.share)
+            k = probe.trace_products
+            trace = hutch(curvature.product(block), block.n, k, probe.seed) if k else None
+            rows = rows_of(block.name, block.group, q, trace)
+            parts.keep(i, rows)
+        found.append(rows)
+    return Measured(pd.concat(found, ignore_index=True), problem.mean_loss(), time.process_time() - begun)
 
 
-def heterogeneity_table(
-    at: Sequence[str | int],
+def measured_problem(probe: Measurement, model: nn.Module, spec: RunSpec, tokens: Tokens) -> tuple[nn.Module, Problem]:
+    """A copy of the model as the probe measures it, and its loss on the probe's tokens."""
+    batches = batches_of(spec, tokens, probe.batches, probe.batch_tokens)
+    return problem_of(model, batches, probe.dtype, probe.batch_norm)
+
+
+def chosen(probe: Spectra, blocks: Sequence[Block]) -> list[Block]:
+    """The blocks that a probe asks for.
+
+    Raises:
+        ValueError: there is no block of some name, or none is left.
+    """
+    found = named(blocks, probe.blocks) if probe.blocks else list(blocks)
+    if probe.by == "matrix" and not probe.blocks:
+        found = [block for block in found if block.group not in VECTORS]
+    if not found:
+        raise ValueError("this model has no weight matrix: ask for its blocks with --by tensor")
+    if probe.by == "full":
+        return [whole(found)]
+    found = grouped(found) if probe.by == "group" else found
+    if probe.sample is None or probe.sample >= len(found):
+        return found
+    drawn = np.random.default_rng(probe.seed).choice(len(found), probe.sample, replace=False)
+    return [found[i] for i in sorted(drawn)]
+
+
+def sharpness(
+    probe: Sharpness,
+    updates: Mapping[str, dict[str, Tensor]],
+    model: nn.Module,
     spec: RunSpec,
     tokens: Tokens,
-    policy: Policy,
-    how: How,
-    sigma: float,
-    points: int,
-    say: Callable[[str], None],
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Heterogeneity at each step, and the distance of each pair of matrices; see `analysis.curvature.heterogeneity`.
-
-    Norms and biases are left out, as the literature does.
-    """
-    tables, pairs = [], []
-    for step, wanted, model in moments(spec, tokens, list(at), policy):
-        if not wanted:
-            continue
-        curvature, blocks, _ = how.curvature(model, spec, tokens)
-        matrices = [block for block in blocks if block.group not in heterogeneity.VECTORS]
-        spectra = how.spectra(curvature, matrices, say)
-        groups = {block.name: block.group for block in matrices}
-        kernel = {"sigma": sigma, "points": points}
-        tables.append(heterogeneity.heterogeneity(spectra, groups, **kernel).assign(at=step))  # type: ignore[arg-type]
-        pairs.append(heterogeneity.pair_distances(spectra, **kernel).assign(at=step))  # type: ignore[arg-type]
-    return tuple(pd.concat(t, ignore_index=True).set_index("at").reset_index() for t in (tables, pairs))  # type: ignore[return-value]
-
-
-def sharpness_table(
-    at: Sequence[str | int],
-    spec: RunSpec,
-    tokens: Tokens,
-    policy: Policy,
-    how: How,
-    names: Sequence[str],
-    fraction: float,
-    say: Callable[[str], None],
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Sharpness of the update that each optimizer would take, from one trajectory, and the loss along it.
+    teller: Teller,
+) -> Measured:
+    """Sharpness of each optimizer's update, as it is and clipped, and the loss along it.
 
     Args:
-        at, spec, tokens, policy, how, say: see `spectrum_table`.
-        names: optimizers; the first is what ratios are to.
-        fraction: of the coordinates that `clipped` clips.
-
-    Returns:
-        [at, optimizer, loss, sharpness, ratio, clipped, clipped_ratio, top_0.1%, ...]: ratios to the absolute sharpness
-        of the first optimizer's plain update; `top_x%` the share of the sharpness in the x % largest coordinates of the
-        update. And [at, optimizer, length, loss] along the update.
+        probe: on which tokens, and what share of coordinates is clipped.
+        updates: optimizer -> parameter -> what its next step would take it by.
+        model, spec, tokens, teller: see `spectra`.
     """
-    for name in names:
-        optimizers[name]  # an unknown one is refused before anything is trained
-    rows, curves, followers = [], [], dict[str, Follower]()
-    for step, wanted, model in moments(spec, tokens, list(at), policy):
-        followers = followers or {name: Follower(name, model) for name in names}
-        updates = {name: follower.update(model) for name, follower in followers.items()}
-        if not wanted:
-            continue
-        curvature, blocks, copied = how.curvature(model, spec, tokens)
-        everything = whole(blocks)
-        product, loss, unit = curvature.product(everything), curvature.problem.mean_loss(), float("nan")
-        for name, update in updates.items():
-            say(f"step {step} {name}")
-            v = as_vector(everything, update, copied)
-            plain = directional_sharpness(product, v)
-            of_clipped = directional_sharpness(product, as_vector(everything, clipped(update, fraction), copied))
-            unit = abs(plain.value) if name == names[0] else unit
-            rows.append(
-                {
-                    "at": step,
-                    "optimizer": name,
-                    "loss": loss,
-                    "sharpness": plain.value,
-                    "ratio": plain.value / unit,
-                    "clipped": of_clipped.value,
-                    "clipped_ratio": of_clipped.value / unit,
-                    **{f"top_{100 * share:g}%": plain.share(share) for share in SHARES},
-                }
-            )
-            curves.append(loss_along(curvature.problem, everything, v).assign(at=step, optimizer=name))
-    return pd.DataFrame(rows), pd.concat(curves, ignore_index=True)
+    begun = time.process_time()
+    copied, problem = measured_problem(probe, model, spec, tokens)
+    everything = whole(blocks_of(copied))
+    product, rows = Hessian(problem, [everything]).product(everything), []
+    for name, update in updates.items():
+        teller.begin(name)
+        v = as_vector(everything, update, copied)
+        plain = directional_sharpness(product, v)
+        of_clipped = directional_sharpness(product, as_vector(everything, clipped(update, probe.clip), copied))
+        rows.append(
+            {
+                "update_of": name,
+                "sharpness": plain.value,
+                "clipped": of_clipped.value,
+                **{f"top_{100 * share:g}%": plain.share(share) for share in SHARES},
+                "loss_along": loss_along(problem, everything, v)["loss"].tolist(),
+            }
+        )
+    return Measured(pd.DataFrame(rows), problem.mean_loss(), time.process_time() - begun)

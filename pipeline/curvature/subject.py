@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -16,14 +15,13 @@ from algoprogress.ablations.optimizers import optimizers
 from algoprogress.ablations.schedules import Constant
 from algoprogress.ablations.spec import Data, RunSpec
 from algoprogress.analysis.curvature.problem import Problem
-from algoprogress.pipeline.curvature.trajectory import trajectory
+from algoprogress.pipeline import provenance
 from algoprogress.pipeline.curvature.updates import middle_rate
 from algoprogress.pipeline.objectives import n_windows, validation
 from algoprogress.results.record import is_run_id
 
 if TYPE_CHECKING:
     from algoprogress.pipeline.data import Tokens
-    from algoprogress.pipeline.policy import Policy
     from algoprogress.results import Store
 
 Dtype = Literal["float32", "float64"]
@@ -43,7 +41,16 @@ def presets() -> dict[str, ArchitectureConfig]:
     return found
 
 
-def spec_of(target: str, store: Store, steps: int, along: str, seed: int, corpus: str | None = None) -> RunSpec:
+def spec_of(
+    target: str,
+    store: Store,
+    steps: int,
+    along: str,
+    seed: int,
+    corpus: str | None = None,
+    tokenizer: str | None = None,
+    context: int | None = None,
+) -> RunSpec:
     """The spec of a stored run, or one that trains a preset with its default sizes.
 
     Args:
@@ -53,6 +60,7 @@ def spec_of(target: str, store: Store, steps: int, along: str, seed: int, corpus
         along: the optimizer that a preset is trained with, at the middle one of the rates that it is tuned over.
         seed: of a preset.
         corpus: of a preset; by default the corpus that studies have, or digits for a model of images.
+        tokenizer, context: of a preset that reads text; by default bytes, and as many as a run has by default.
 
     Raises:
         ValueError: no such run, architecture or optimizer; or the corpus is not what the architecture reads.
@@ -68,7 +76,7 @@ def spec_of(target: str, store: Store, steps: int, along: str, seed: int, corpus
     if target not in known:
         raise ValueError(f"{target!r} is neither a run_id of 20 hex digits nor one of {', '.join(known)}")
     optimizer = optimizers[along].model_validate({})
-    data, batch_tokens = _data(known[target], corpus)
+    data, batch_tokens = _data(known[target], corpus, tokenizer or "bytes", context or CONTEXT)
     return RunSpec(
         architecture=known[target],
         tokens=max(steps, 1) * batch_tokens,
@@ -81,7 +89,7 @@ def spec_of(target: str, store: Store, steps: int, along: str, seed: int, corpus
     )
 
 
-def _data(architecture: ArchitectureConfig, corpus: str | None) -> tuple[Data, int]:
+def _data(architecture: ArchitectureConfig, corpus: str | None, tokenizer: str, context: int) -> tuple[Data, int]:
     """What a preset reads, and the tokens of a step."""
     from algoprogress.pipeline.corpora.store import image_facts
     from algoprogress.pipeline.data import default_corpus, resolve
@@ -90,9 +98,30 @@ def _data(architecture: ArchitectureConfig, corpus: str | None) -> tuple[Data, i
     found = resolve(corpus or (IMAGES if images else default_corpus()))
     corpus_is = {"corpus": found.name, "corpus_sha256": found.sha256}
     if not images:
-        return Data(**corpus_is, context=CONTEXT), RunSpec.model_fields["batch_tokens"].default
+        default = RunSpec.model_fields["batch_tokens"].default
+        return Data(**corpus_is, tokenizer=tokenizer, context=context), -(-default // context) * context
     n_classes, values = image_facts(found.name, found.sha256)
     return Data(**corpus_is, tokenizer=f"pixels-{n_classes}", context=values), STEP_IMAGES * values
+
+
+def doubts(spec: RunSpec, store: Store) -> list[str]:
+    """Why the weights that are trained again may not be those of the stored run, one sentence each.
+
+    The store keeps losses and no weights: a run is trained again, on a CPU and with the libraries that are here.
+    """
+    if not store.has(spec.run_id):
+        return []
+    record = store.record(spec.run_id)
+    here = {"device": "cpu", **provenance.machine()}
+    found = []
+    for name, what in (("device", "on {}"), ("torch_version", "with torch {}")):
+        there = str(record.get(name))
+        if record.get(name) and not there.startswith(str(here[name])):
+            found.append(
+                f"run {spec.run_id} was trained {what.format(there)} and is trained again {what.format(here[name])}: "
+                "its weights are the same but for rounding, which grows with the steps"
+            )
+    return found
 
 
 def steps_of(at: str) -> list[str | int]:
@@ -108,15 +137,6 @@ def steps_of(at: str) -> list[str | int]:
             raise ValueError(f"--at takes init, final, or steps such as 100, with commas between; not {word!r}")
         found.append(0 if word == "init" else word if word == "final" else int(word))
     return found
-
-
-def moments(
-    spec: RunSpec, tokens: Tokens, at: list[str | int], policy: Policy
-) -> Iterator[tuple[int, bool, nn.Module]]:
-    """(step, wanted, model) for each step up to the last of `at`: see `trajectory`."""
-    wanted = {spec.steps if step == "final" else int(step) for step in at}
-    for step, model in enumerate(trajectory(spec, tokens, max(wanted), policy)):
-        yield step, step in wanted, model
 
 
 def batches_of(spec: RunSpec, tokens: Tokens, n_batches: int, batch_tokens: int) -> list[tuple[Tensor, Tensor]]:

@@ -19,7 +19,9 @@ from algoprogress.pipeline.policy import Policy
 from algoprogress.pipeline.trainer import build
 
 
-def trajectory(spec: RunSpec, tokens: Tokens, last: int, policy: Policy | None = None) -> Iterator[nn.Module]:
+def trajectory(
+    spec: RunSpec, tokens: Tokens, last: int, policy: Policy | None = None, gradient_at_last: bool = True
+) -> Iterator[nn.Module]:
     """The model after 0, 1, ..., `last` steps, with the gradient of the step that follows, clipped as the run clips it.
 
     It is one model, which the next step changes. After the last step of the run there is no following gradient: the
@@ -30,6 +32,7 @@ def trajectory(spec: RunSpec, tokens: Tokens, last: int, policy: Policy | None =
         tokens: the opened corpus.
         last: at most the steps of the run.
         policy: how the steps are computed, which decides the last bits.
+        gradient_at_last: whether the gradient at step `last` is wanted; it costs as much as a step.
 
     Raises:
         ValueError: the run is shorter than that.
@@ -42,7 +45,7 @@ def trajectory(spec: RunSpec, tokens: Tokens, last: int, policy: Policy | None =
     batches = Batches(tokens.train, starts(spec, len(tokens.train)), spec.data.context, device)
     state: State = None
     for step in range(last + 1):
-        if step < spec.steps:
+        if step < min(spec.steps, last + gradient_at_last):
             for group in optimizer.param_groups:
                 group["lr"] = spec.learning_rate_at(step)
             with policy.active():  # not over the yield: who looks at the model has ways of their own

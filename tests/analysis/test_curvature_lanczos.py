@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 import torch
 
+from algoprogress.analysis.curvature.basis import Basis
 from algoprogress.analysis.curvature.lanczos import lanczos
-from algoprogress.analysis.curvature.quadrature import Quadrature, joined, quadrature
+from algoprogress.analysis.curvature.problem import Block, Piece
+from algoprogress.analysis.curvature.quadrature import Quadrature, joined, quadrature, spectrum
 from algoprogress.analysis.curvature.trace import hutch
 
 
@@ -161,3 +163,41 @@ def test_hutch_covers_the_trace_and_beats_random_signs_alone():
     assert hutch(times(A), 60, products=30).standard_error < plain / 2
     with pytest.raises(ValueError, match="at least 6 products, not 3"):
         hutch(times(A), 60, products=3)
+
+
+@pytest.mark.parametrize("vectors", [1, 3, 7])
+def test_vectors_that_are_kept_in_a_file_give_the_same_spectrum(vectors):
+    rng = np.random.default_rng(5)
+    A = torch.from_numpy(rng.standard_normal((60, 60)))
+    A = A + A.mT
+    start = torch.from_numpy(rng.standard_normal((2, 60)))
+    whole = lanczos(lambda V: V @ A, start, 20)
+    bounded = lanczos(lambda V: V @ A, start, 20, memory=vectors * 2 * 60 * 8)
+    for a, b in zip(whole, bounded, strict=True):
+        np.testing.assert_allclose(a.alphas, b.alphas, rtol=1e-9, atol=1e-11)
+        np.testing.assert_allclose(a.betas, b.betas, rtol=1e-9, atol=1e-11)
+
+
+def test_a_basis_holds_no_more_in_memory_than_it_may():
+    basis = Basis(K=2, n=50, m=10, memory=3 * 2 * 50 * 8)
+    Q, _ = torch.linalg.qr(torch.randn(50, 10, dtype=torch.float64, generator=torch.Generator().manual_seed(0)))
+    for j in range(10):
+        basis.append(Q[:, j].repeat(2, 1))
+    assert basis.held.shape == (2, 3, 50)
+    w = torch.randn(2, 50, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    torch.testing.assert_close(basis.without(w), w - (w @ Q) @ Q.mT)
+
+
+def test_a_spectrum_says_how_much_of_it_is_done():
+    shares: list[float] = []
+    block, diagonal = Block("d", "d", (Piece(torch.zeros(8)),)), torch.arange(8, dtype=torch.float64)
+
+    class Diagonal:
+        def faster_together(self, block, probes):
+            return False
+
+        def product(self, block, together=False):
+            return lambda V: V * diagonal
+
+    spectrum(Diagonal(), block, probes=2, steps=4, on_step=shares.append)
+    assert shares == [k / 8 for k in range(1, 9)]

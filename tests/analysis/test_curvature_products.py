@@ -199,6 +199,37 @@ def test_what_cannot_be_measured_says_why():
         spectrum(Hessian(problem(model, data), blocks), blocks[0], probes=0)
 
 
+class OnceOnly(torch.autograd.Function):
+    """x^2, as a kernel has it whose backward pass nobody can differentiate."""
+
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x * x
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, g):
+        return 2 * g * ctx.saved_tensors[0]
+
+
+@pytest.mark.parametrize("kind", [Hessian, GaussNewton])
+@pytest.mark.parametrize(
+    ("outputs", "message"),
+    [
+        (lambda w: w.argmax().double(), "an argmax, rounding or detach"),
+        (lambda w: w.detach() * 2, "an argmax, rounding or detach"),
+        (OnceOnly.apply, "cannot be differentiated twice"),
+    ],
+)
+def test_a_model_without_derivatives_is_refused_with_what_cuts_them_off(kind, outputs, message):
+    w = torch.randn(4, dtype=torch.float64, requires_grad=True)
+    block = Block("w", "w", (Piece(w),))
+    cut = Problem([None], lambda _: outputs(w), lambda z, _: z.square().sum())
+    with pytest.raises(ValueError, match=message):
+        kind(cut, [block]).product(block)(torch.ones(1, 4, dtype=torch.float64))
+
+
 def test_fused_attention_is_refused_with_what_to_do():
     q = torch.randn(1, 1, 8, 4, requires_grad=True)
     fused = Problem(

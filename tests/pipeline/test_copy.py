@@ -27,7 +27,10 @@ def test_a_study_and_its_runs_are_copied_and_no_others(cli, full, tmp_path):
     to = tmp_path / "published"
     code, out, _ = cli("copy", "one", "two", "--store", full.url, "--to", to, "--json")
     assert code == 0
-    assert json.loads(out) == [{"study": "one", "runs": 2, "new": 2}, {"study": "two", "runs": 2, "new": 1}]
+    assert json.loads(out) == [
+        {"study": "one", "runs": 2, "new": 2, "new_probes": 0},
+        {"study": "two", "runs": 2, "new": 1, "new_probes": 0},
+    ]
     there = Store(to)
     assert there.verify().empty
     assert len(there.run_ids()) == 3

@@ -268,7 +268,7 @@ def test_sharpness_compares_optimizers_and_their_clipped_updates(stored, cli, tm
     assert code == 0, err
     found = json.loads(out)
     rows = found["sharpness"]
-    assert [(row["at"], row["optimizer"]) for row in rows] == [(0, "sgd"), (0, "adam"), (5, "sgd"), (5, "adam")]
+    assert [(row["at"], row["update_of"]) for row in rows] == [(0, "sgd"), (0, "adam"), (5, "sgd"), (5, "adam")]
     assert abs(rows[0]["ratio"]) == abs(rows[2]["ratio"]) == 1
     assert all(row["clipped"] != row["sharpness"] for row in rows)
     start = [point["loss"] for point in found["loss_along"] if point["length"] == 0]
@@ -293,9 +293,12 @@ def test_a_run_whose_loss_is_no_number_is_refused_in_words(make_spec, tokens, cl
         (["spectrum", "0" * 20], f"has no run {'0' * 20}"),
         (["spectrum", "RUN", "--block", "conv"], "there is no block 'conv'; the groups are embedding, q, k, v"),
         (["spectrum", "RUN", "--at", "41"], "no step 41 in a run of 40 steps"),
-        (["spectrum", "RUN", "--by", "layer"], "tensor, group or full, not 'layer'"),
-        (["spectrum", "RUN", "--probes", "0"], "--probes is at least 1, not 0"),
-        (["spectrum", "RUN", "--dtype", "float16"], "float32 or float64, not 'float16'"),
+        (
+            ["spectrum", "RUN", "--by", "layer"],
+            "'tensor', 'group' or 'full', not 'layer'",
+        ),
+        (["spectrum", "RUN", "--probes", "0"], "--probes: Input should be greater than or equal to 1, not 0"),
+        (["spectrum", "RUN", "--dtype", "float16"], "--dtype: Input should be 'float32' or 'float64', not 'float16'"),
         (["heterogeneity", "RUN", "--sigma", "0"], "above 0, not 0"),
         (["heterogeneity", "RUN", "--batch-norm", "test"], "eval or train, not 'test'"),
         (["sharpness", "RUN", "--optimizers", "sgd,adm"], "unknown optimizer 'adm'"),
