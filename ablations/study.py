@@ -172,7 +172,16 @@ def on_corpus(study: Study, corpus: str) -> Study:
     Args:
         study: not resolved.
         corpus: a built-in corpus or a path.
+
+    Raises:
+        ValueError: the study reads images, or several corpora.
     """
+    entries = [e for part in (study.arms, study.main) for entries in part.values() for e in entries]
+    read = sorted({e.spec.data.corpus for e in entries})
+    if len(read) > 1 or any(e.spec.data.images for e in entries):
+        raise ValueError(
+            f"{study.name} reads {', '.join(read)}: only a study of one text can be asked again on another, not on {corpus}"
+        )
 
     def moved(entry: Entry) -> Entry:
         data = entry.spec.data.model_copy(update={"corpus": corpus, "corpus_sha256": None})

@@ -129,7 +129,7 @@ def study_tables(
     runs = runs.sort_values("arm", key=lambda a: a.map(order), kind="stable").reset_index(drop=True)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", AnalysisWarning)
-        compared = runs[~runs["arm"].isin(grids(study))]
+        compared = _compared(study, runs)
         fit = fit_jointly(compared, study["baseline"], n_resamples=n_resamples, seed=seed, max_epochs=max_epochs)
         gains = gains_of(fit, method="both", reference=reference, level=level)
     said = [f"{w.category.__name__}: {w.message}" for w in caught if issubclass(w.category, AnalysisWarning)]
@@ -150,7 +150,9 @@ def study_tables(
         speed=speed_table(runs),
         innovations=innovation_table(study, runs, reference, level, n_resamples, seed),
         interactions=interaction_table(study, runs, level),
-        corpora=corpora_table((study, runs), others, reference, level, n_resamples, seed),
+        corpora=corpora_table(
+            (study, compared), [(s, _compared(s, r)) for s, r in others], reference, level, n_resamples, seed
+        ),
         exponents=exponent_table(study, runs, level, n_resamples, seed),
         care=care_table(study, runs),
         tuning=tuning_table(study),
@@ -159,6 +161,11 @@ def study_tables(
         gains=gains,
         study=study,
     )
+
+
+def _compared(study: dict[str, Any], runs: pd.DataFrame) -> pd.DataFrame:
+    """The runs of arms that gains are told of."""
+    return runs[~runs["arm"].isin(grids(study))]
 
 
 def efficiency_table(fit: JointFit, gains: pd.DataFrame) -> pd.DataFrame:

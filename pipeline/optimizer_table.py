@@ -1,6 +1,6 @@
 """One table of all optimizers: what each keeps and costs, its tuned rate, and its gain over AdamW at two computes.
 
-    python -m algoprogress.pipeline.optimizer_table optimizer_swap_small --store results/published
+    python -m algoprogress.pipeline.optimizer_table optimizer_swap --store results/published
 
 prints it as Markdown from the runs of a study whose arms are optimizers and whose baseline is AdamW.
 """

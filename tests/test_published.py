@@ -27,7 +27,7 @@ def mains(store: Store, name: str):
 def test_nothing_is_damaged_missing_or_left_behind(store):
     problems = store.verify()
     assert problems[problems["kind"] != "drift"].empty
-    assert sum(file.stat().st_size for file in FOLDER.rglob("*") if file.is_file()) < MEGABYTES * 2**20
+    assert sum(file.stat().st_size for file in FOLDER.rglob("*.parquet")) < MEGABYTES * 2**20
 
 
 @every

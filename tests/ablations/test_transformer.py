@@ -112,7 +112,7 @@ def test_an_odd_head_is_fine_without_rotary_positions():
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-4), (torch.float64, 1e-12)])
 def test_attention_by_plain_products_gives_the_same_output_and_gradient(preset, dtype, tolerance):
     torch.manual_seed(0)
-    model = Transformer.preset(preset, width=32, init_std=0.3).build(V, T).to(dtype)
+    model = Transformer.preset(preset, width=32, head_dim=16, init_std=0.3).build(V, T).to(dtype)
 
     def run() -> list[torch.Tensor]:
         logits, _ = model(tokens())
@@ -128,7 +128,7 @@ def test_attention_by_plain_products_gives_the_same_output_and_gradient(preset, 
 @pytest.mark.parametrize("preset", Transformer.presets)
 def test_attention_by_plain_products_has_second_derivatives(preset):
     torch.manual_seed(0)
-    model = Transformer.preset(preset, width=16, n_layers=1, init_std=0.3).build(V, T).double()
+    model = Transformer.preset(preset, width=16, head_dim=16, n_layers=1, init_std=0.3).build(V, T).double()
     weights = dict(model.named_parameters())  # a tied table once
     direction = {name: torch.randn_like(w) for name, w in weights.items()}
 

@@ -184,7 +184,7 @@ interacts = true
         [
             ("fited", "is one of none, power, fitted, not 'fited'"),
             ("none:x", "leave out 'x'"),
-            (None, "give the store"),
+            (None, "give a store"),
         ],
     )
     def test_a_wrong_rule_is_refused(self, tmp_path, rule, said):

@@ -300,7 +300,7 @@ def test_a_run_whose_loss_is_no_number_is_refused_in_words(make_spec, tokens, cl
         (["spectrum", "RUN", "--probes", "0"], "--probes: Input should be greater than or equal to 1, not 0"),
         (["spectrum", "RUN", "--dtype", "float16"], "--dtype: Input should be 'float32' or 'float64', not 'float16'"),
         (["heterogeneity", "RUN", "--sigma", "0"], "above 0, not 0"),
-        (["heterogeneity", "RUN", "--batch-norm", "test"], "--batch-norm: Input should be 'eval' or 'train', not 'test'"),
+        (["heterogeneity", "RUN", "--batch-norm", "test"], "Input should be 'eval' or 'train', not 'test'"),
         (["sharpness", "RUN", "--optimizers", "sgd,adm"], "unknown optimizer 'adm'"),
     ],
 )

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.mark.filterwarnings("ignore")
 def test_the_table_in_the_documentation_is_the_one_that_its_command_prints():
-    table = markdown(rows(Store(ROOT / "results" / "published"), "optimizer_swap_small"))
+    table = markdown(rows(Store(ROOT / "results" / "published"), "optimizer_swap"))
     assert table in (ROOT / "docs" / "optimizers.md").read_text(encoding="utf-8")
     assert all(f"`{name}`" in table for name in optimizers)
 

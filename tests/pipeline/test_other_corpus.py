@@ -14,7 +14,16 @@ from algoprogress.pipeline.submit import submit
 from algoprogress.results import Store
 
 
-@pytest.mark.parametrize("name", list(studies))
+OF_SEVERAL = ["hessian_heterogeneity", "sharpness"]
+
+
+@pytest.mark.parametrize("name", OF_SEVERAL)
+def test_a_study_of_several_corpora_has_no_other_text(name):
+    with pytest.raises(ValueError, match="only a study of one text"):
+        on_corpus(studies[name](), "python")
+
+
+@pytest.mark.parametrize("name", [name for name in studies if name not in OF_SEVERAL])
 def test_nothing_but_the_text_is_another_one(name):
     study = studies[name]()
     there = on_corpus(study, "python")
