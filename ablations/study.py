@@ -180,7 +180,8 @@ def on_corpus(study: Study, corpus: str) -> Study:
     read = sorted({e.spec.data.corpus for e in entries})
     if len(read) > 1 or any(e.spec.data.images for e in entries):
         raise ValueError(
-            f"{study.name} reads {', '.join(read)}: only a study of one text can be asked again on another, not on {corpus}"
+            f"{study.name} reads {', '.join(read)}, and only a study of one text can be asked again: leave "
+            f"--corpus {corpus} out"
         )
 
     def moved(entry: Entry) -> Entry:

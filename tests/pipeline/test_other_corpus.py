@@ -13,7 +13,6 @@ from algoprogress.pipeline.progress import Progress
 from algoprogress.pipeline.submit import submit
 from algoprogress.results import Store
 
-
 OF_SEVERAL = ["hessian_heterogeneity", "sharpness"]
 
 
