@@ -11,6 +11,7 @@ import pandas as pd
 from algoprogress.analysis.answer import answer
 from algoprogress.analysis.bands import gain_bands, law_curves
 from algoprogress.analysis.runs import usable_runs
+from algoprogress.analysis.study_fit import StudyFit
 from algoprogress.analysis.tables import TITLES, StudyTables, study_tables, write
 
 # Facts of the runs that say where they come from, with the words to print; each is a column of `Store.runs()`.
@@ -86,7 +87,7 @@ def write_report(
 
 
 def make_figures(
-    tables: StudyTables,
+    tables: StudyTables | StudyFit,
     runs: pd.DataFrame,
     curves: pd.DataFrame | None,
     out_dir: str | Path,

@@ -1,6 +1,5 @@
 """The tables of a study, from its runs: efficiency, scale dependence, frontier, laws, differences, tuning."""
 
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,16 +9,16 @@ import numpy as np
 import pandas as pd
 
 from algoprogress.analysis.corpora_table import corpora_table, shown_corpora
-from algoprogress.analysis.exponent_table import exponent_table, grids, shown_exponents
+from algoprogress.analysis.exponent_table import exponent_table, shown_exponents
 from algoprogress.analysis.formatting import flop_text, gain_text, interval_text, markdown, number
-from algoprogress.analysis.gains import Reference, gains_of
+from algoprogress.analysis.gains import Reference
 from algoprogress.analysis.innovation_table import innovation_table
 from algoprogress.analysis.interactions import interaction_table
-from algoprogress.analysis.joint import JointFit, fit_jointly
+from algoprogress.analysis.joint import JointFit
 from algoprogress.analysis.runs import excluded_runs, usable_runs
 from algoprogress.analysis.scale import scale_dependence
+from algoprogress.analysis.study_fit import compared_runs, runs_in_order, study_fit
 from algoprogress.analysis.tuning_tables import care_table, tuning_table
-from algoprogress.analysis.warnings import AnalysisWarning
 
 TITLES = {
     "innovations": "What each innovation is worth",
@@ -118,21 +117,9 @@ def study_tables(
         runs: one row per (arm, run) of the study with every status, so that diverged runs are counted.
         others: studies that ask the same on other corpora, each with its runs.
     """
-    order = {arm: k for k, arm in enumerate(study["arms"])}
-    unknown = sorted(set(runs["arm"].dropna()) - set(order)) if "arm" in runs else []
-    if unknown:
-        raise ValueError(
-            f"Runs of {', '.join(map(str, unknown))} belong to no arm of {study['name']}: {', '.join(order)}."
-        )
-    if runs.empty:
-        raise ValueError(f"{study['name']} has no runs yet; train them with `algoprogress submit {study['name']}`.")
-    runs = runs.sort_values("arm", key=lambda a: a.map(order), kind="stable").reset_index(drop=True)
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", AnalysisWarning)
-        compared = _compared(study, runs)
-        fit = fit_jointly(compared, study["baseline"], n_resamples=n_resamples, seed=seed, max_epochs=max_epochs)
-        gains = gains_of(fit, method="both", reference=reference, level=level)
-    said = [f"{w.category.__name__}: {w.message}" for w in caught if issubclass(w.category, AnalysisWarning)]
+    runs = runs_in_order(study, runs)
+    found = study_fit(study, runs, reference, level, n_resamples, seed, max_epochs)
+    fit, gains, said, compared = found.fit, found.gains, list(found.warnings), compared_runs(study, runs)
     counts = count_table(runs, fit, max_epochs)
     if (n := int(counts["n_over_one_epoch"].sum())) > 0:
         said.append(
@@ -151,7 +138,7 @@ def study_tables(
         innovations=innovation_table(study, runs, reference, level, n_resamples, seed),
         interactions=interaction_table(study, runs, level),
         corpora=corpora_table(
-            (study, compared), [(s, _compared(s, r)) for s, r in others], reference, level, n_resamples, seed
+            (study, compared), [(s, compared_runs(s, r)) for s, r in others], reference, level, n_resamples, seed
         ),
         exponents=exponent_table(study, runs, level, n_resamples, seed),
         care=care_table(study, runs),
@@ -161,11 +148,6 @@ def study_tables(
         gains=gains,
         study=study,
     )
-
-
-def _compared(study: dict[str, Any], runs: pd.DataFrame) -> pd.DataFrame:
-    """The runs of arms that gains are told of."""
-    return runs[~runs["arm"].isin(grids(study))]
 
 
 def efficiency_table(fit: JointFit, gains: pd.DataFrame) -> pd.DataFrame:

@@ -54,12 +54,18 @@ def figures(
 ) -> None:
     """Draw a study's figures from its tables."""
     chosen = formats(format)
-    made, runs = _tables(study, store)
     from algoprogress.analysis.report import make_figures
+    from algoprogress.analysis.study_fit import study_fit
+
+    there = open_store(store)
+    runs = there.runs(study, status=None)
+    made = study_fit(there.study(study), runs)
+    for line in made.warnings:
+        note(f"warning: {line}")
 
     folder = out or Path("reports") / study
     with writing(folder):
-        paths = make_figures(made, runs, open_store(store).curves(study), folder, formats=chosen)
+        paths = make_figures(made, runs, there.curves(study), folder, formats=chosen)
     found = {name: [str(path) for path in files] for name, files in paths.items()}
     if as_json:
         emit(found, True)
