@@ -1,5 +1,6 @@
 """The runs that are shipped are whole, were tuned fairly, and give their tables at once."""
 
+import functools
 import itertools
 import math
 from pathlib import Path
@@ -17,6 +18,14 @@ MEGABYTES = 10
 @pytest.fixture(scope="module")
 def store() -> Store:
     return Store(FOLDER)
+
+
+@functools.cache
+def tables_of(name: str):
+    from algoprogress.analysis import study_tables
+
+    store = Store(FOLDER)
+    return study_tables(store.study(name), store.runs(name, status=None))
 
 
 def mains(store: Store, name: str):
@@ -101,9 +110,7 @@ def test_an_lstm_and_transformers_are_compared_over_two_decades(store):
 
 @every
 def test_every_arm_is_tuned_with_care_that_the_tables_show(store, name):
-    from algoprogress.analysis import study_tables
-
-    tables = study_tables(store.study(name), store.runs(name, status=None))
+    tables = tables_of(name)
     assert len(tables.tuning)
     assert len(tables.care) == len(store.study(name)["arms"])
     for one, other in itertools.combinations(tables.care["rates_per_size"], 2):
@@ -129,9 +136,8 @@ def asks_of_innovations(name: str) -> bool:
 
 
 @pytest.mark.parametrize("name", list(filter(asks_of_innovations, STUDIES)))
-def test_the_table_of_innovations_in_the_findings_is_the_one_that_the_command_prints(store, name):
-    from algoprogress.analysis import study_tables
+def test_the_table_of_innovations_in_the_findings_is_the_one_that_the_command_prints(name):
     from algoprogress.analysis.formatting import markdown
 
-    shown = study_tables(store.study(name), store.runs(name, status=None)).shown()["innovations"]
+    shown = tables_of(name).shown()["innovations"]
     assert markdown(shown) in (FOLDER.parents[1] / "docs" / "findings.md").read_text(encoding="utf-8")

@@ -177,6 +177,7 @@ def test_bench_all_writes_the_page_where_there_is_a_docs_folder(cli, monkeypatch
     assert "Is it quick?" in (tmp_path / "docs" / "benchmarks.md").read_text()
 
 
+@pytest.mark.slow
 def test_a_store_of_300_runs_is_read_whole_before_between_and_after_compactions():
     found = bench_store.limits(300)
     assert [row["unit"] for row in found] == ["wall ms", "wall s", "wall s", "wall s", "GiB", "wall s"]
