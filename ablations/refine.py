@@ -157,7 +157,7 @@ def _widened(
 def _chosen(found: TunedArm, main: tuple[Entry, ...]) -> tuple[Chosen, ...]:
     """One rate for each size of the main runs."""
     sizes = dict.fromkeys((entry.compute_budget, entry.spec.n_params) for entry in main)
-    return tuple(Chosen(compute_budget=c, n_params=n, learning_rate=rate_for(found, n)) for c, n in sizes)
+    return tuple(found.choose(compute_budget, n_params) for compute_budget, n_params in sizes)
 
 
 def _further(found: TunedArm, sizes: list[list[Entry]], most: list[int], tuning: Tuning) -> list[list[Entry]]:

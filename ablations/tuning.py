@@ -56,6 +56,7 @@ class Chosen(Config):
     compute_budget: float | None
     n_params: Whole
     learning_rate: float
+    inside: bool = Field(True, description="strictly within what was swept at the nearest size, or that had one rate")
 
 
 class Rejected(Config):
@@ -91,9 +92,14 @@ class TunedArm(Config):
 
     @property
     def beyond(self) -> tuple[Chosen, ...]:
-        """The rates that do not lie inside the sweep of the nearest size; a size of one rate has no inside."""
-        near = [(chosen, self.sweep[self.nearest(chosen.n_params, chosen.compute_budget)]) for chosen in self.chosen]
-        return tuple(c for c, o in near if len(o.rates) > 1 and not o.rates[0] < c.learning_rate < o.rates[-1])
+        """The rates that do not lie inside the sweep of the nearest size."""
+        return tuple(chosen for chosen in self.chosen if not chosen.inside)
+
+    def choose(self, compute_budget: float | None, n_params: int) -> Chosen:
+        """The rate of a size by the law; a size swept at one rate has no inside to be out of."""
+        rate, swept = rate_for(self, n_params), self.sweep[self.nearest(n_params, compute_budget)].rates
+        inside = len(swept) == 1 or swept[0] < rate < swept[-1]
+        return Chosen(compute_budget=compute_budget, n_params=n_params, learning_rate=rate, inside=inside)
 
     def doubt(self) -> str:
         """Why the arm can have no main runs yet, or nothing."""

@@ -36,17 +36,13 @@ def corpora_table(
         other_ceg_high, other_censored, agree]: asked is an arm, or an innovation and its recipe; agree says whether the
         two intervals overlap, and is missing where there is no interval.
     """
-    tables = []
-
-    def gains(asked: Asked) -> pd.DataFrame:
-        return _gains(*asked, reference, level, n_resamples, seed)
-
-    for other in others:
-        beside = gains(other).rename(columns={c: f"other_{c}" for c in GAIN})
-        table = gains(study).merge(beside, on=["asked", "compute"])
-        tables.append(table.assign(corpus=corpus_of(study[1]), other_corpus=corpus_of(other[1])))
-    if not tables:
+    if not others:
         return pd.DataFrame(columns=COLUMNS)
+    own, *rest = (_gains(*asked, reference, level, n_resamples, seed) for asked in (study, *others))
+    tables = []
+    for (_, runs), gains in zip(others, rest, strict=True):
+        table = own.merge(gains.rename(columns={c: f"other_{c}" for c in GAIN}), on=["asked", "compute"])
+        tables.append(table.assign(corpus=corpus_of(study[1]), other_corpus=corpus_of(runs)))
     table = pd.concat(tables, ignore_index=True)
     ends = table[["ceg_low", "ceg_high", "other_ceg_low", "other_ceg_high"]].astype(float)
     overlap = (ends["ceg_low"] <= ends["other_ceg_high"]) & (ends["other_ceg_low"] <= ends["ceg_high"])

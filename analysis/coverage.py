@@ -10,7 +10,7 @@ one training.
 import argparse
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -186,23 +186,49 @@ def coverage(
         the standard error over studies, the shares of them that lie below and above the truth, and of estimates that
         have no interval.
     """
-    unknown = [name for name in designs or () if name not in DESIGNS]
+    columns = ["design", "clustered", "quantity", "method", "n", "coverage", "stderr", "below", "above", "missing"]
+    table = simulated(
+        designs or tuple(DESIGNS), tuple(DESIGNS), intervals_of, n_studies, first, n_resamples, level, progress
+    )
+    return table.assign(clustered=[DESIGNS[name].clustered for name in table["design"]])[columns]
+
+
+Intervals = Callable[[Design, int, int, float], Iterable[dict]]  # of (design, seed, n_resamples, level)
+
+
+def simulated(
+    designs: Sequence[str],
+    known: Sequence[str],
+    intervals: Intervals,
+    n_studies: int,
+    first: int,
+    n_resamples: int,
+    level: float,
+    progress: Callable[[str], None] | None,
+) -> pd.DataFrame:
+    """Cover of the intervals of simulated studies, by design: `summarise` with a column design.
+
+    Args:
+        designs: names among `known`.
+        intervals: [quantity, method, low, truth, high] of one study.
+        n_studies, first, n_resamples, level, progress: see `coverage`.
+    """
+    unknown = [name for name in designs if name not in known]
     if unknown:
-        raise ValueError(f"There is no design {unknown[0]!r}; there are {', '.join(DESIGNS)}.")
+        raise ValueError(f"There is no design {unknown[0]!r}; there are {', '.join(known)}.")
     if n_studies < 2:
         raise ValueError(f"n_studies is 2 or more, not {n_studies}.")
     parts = []
-    for name in designs or DESIGNS:
-        design, rows = DESIGNS[name], []
+    for name in designs:
+        rows: list[dict] = []
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", AnalysisWarning)
             for s in range(first, first + n_studies):
-                rows += [{**row, "study": s} for row in intervals_of(design, s, n_resamples, level)]
-        parts.append(summarise(pd.DataFrame(rows)).assign(design=name, clustered=design.clustered))
+                rows += [{**row, "study": s} for row in intervals(DESIGNS[name], s, n_resamples, level)]
+        parts.append(summarise(pd.DataFrame(rows)).assign(design=name))
         if progress is not None:
             progress(name)
-    columns = ["design", "clustered", "quantity", "method", "n", "coverage", "stderr", "below", "above", "missing"]
-    return pd.concat(parts, ignore_index=True)[columns]
+    return pd.concat(parts, ignore_index=True)
 
 
 def summarise(rows: pd.DataFrame) -> pd.DataFrame:
@@ -231,11 +257,40 @@ def summarise(rows: pd.DataFrame) -> pd.DataFrame:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print the table, and draw it where asked."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--studies", type=int, default=400, help="simulated studies of each design")
-    parser.add_argument("--first", type=int, default=0, help="seed of the first")
-    parser.add_argument("--resamples", type=int, default=200, help="behind each interval")
-    parser.add_argument("--design", action="append", help="one or several of: " + ", ".join(DESIGNS))
+    command(__doc__, tuple(DESIGNS), coverage, _print, arguments, n_studies=400, first=0)
+
+
+def _print(table: pd.DataFrame) -> pd.DataFrame:
+    print(table.round(3).to_string(index=False))
+    print("mean over the designs:")
+    print(table.groupby(["quantity", "method"], sort=False)["coverage"].mean().round(3).to_string())
+    return table
+
+
+def command(
+    about: str | None,
+    known: Sequence[str],
+    run: Callable[..., pd.DataFrame],
+    show: Callable[[pd.DataFrame], pd.DataFrame],
+    arguments: Sequence[str] | None,
+    n_studies: int,
+    first: int,
+) -> None:
+    """The command line of a simulation.
+
+    Args:
+        about: what it says of itself.
+        known: designs to choose from, all by default.
+        run: (designs, n_studies, first, n_resamples, progress=) -> the table.
+        show: prints the table, and gives it back as it is to be drawn.
+        arguments: of the command; by default those of the process.
+        n_studies, first: by default.
+    """
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--studies", type=int, default=n_studies, help="simulated studies of each design")
+    parser.add_argument("--first", type=int, default=first, help="seed of the first")
+    parser.add_argument("--resamples", type=int, default=200, help="behind each interval that resamples")
+    parser.add_argument("--design", action="append", help="one or several of: " + "; ".join(known))
     parser.add_argument("--figure", type=Path, help="to draw to, as PNG and SVG")
     given = parser.parse_args(arguments)
 
@@ -243,16 +298,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"done: {name}", file=sys.stderr, flush=True)
 
     try:
-        table = coverage(given.design, given.studies, given.first, given.resamples, progress=note)
+        table = run(given.design or known, given.studies, given.first, given.resamples, progress=note)
     except ValueError as error:
         parser.error(str(error))
-    print(table.round(3).to_string(index=False))
-    print("mean over the designs:")
-    print(table.groupby(["quantity", "method"], sort=False)["coverage"].mean().round(3).to_string())
+    drawn = show(table)
     if given.figure is not None:
         from algoprogress.analysis.figures import coverage_plot, draw, save
 
-        save(draw(coverage_plot, table, width=9.0, height=5.6), given.figure)
+        save(draw(coverage_plot, drawn, width=9.0, height=5.6), given.figure)
 
 
 if __name__ == "__main__":

@@ -6,18 +6,13 @@ The law is fitted to all runs of each arm by itself. Where runs have noise in co
 know no clusters and are left out there.
 """
 
-import argparse
-import sys
-import warnings
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 
 import pandas as pd
 
-from algoprogress.analysis.coverage import DESIGNS, Design, summarise
+from algoprogress.analysis.coverage import DESIGNS, Design, command, simulated
 from algoprogress.analysis.laws import laws
 from algoprogress.analysis.nested import N_BOOTSTRAP
-from algoprogress.analysis.warnings import AnalysisWarning
 
 BY_RUN = ("pairs", "wild-cluster", "jackknife", "sandwich", "profile")
 BY_CLUSTER = ("cluster", "wild-cluster", "jackknife", "sandwich")
@@ -52,49 +47,19 @@ def coverage_of_methods(
     Returns:
         As of `coverage.coverage`.
     """
-    unknown = [name for name in designs if name not in SIZED]
-    if unknown:
-        raise ValueError(f"There is no design {unknown[0]!r} in size and data; there are {', '.join(SIZED)}.")
-    if n_studies < 2:
-        raise ValueError(f"n_studies is 2 or more, not {n_studies}.")
-    parts = []
-    for name in designs:
-        rows: list[dict] = []
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", AnalysisWarning)
-            for s in range(first, first + n_studies):
-                rows += [{**row, "study": s} for row in intervals_of(DESIGNS[name], s, n_resamples, level)]
-        parts.append(summarise(pd.DataFrame(rows)).assign(design=name))
-        if progress is not None:
-            progress(name)
-    return pd.concat(parts, ignore_index=True)
+    return simulated(designs, SIZED, intervals_of, n_studies, first, n_resamples, level, progress)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print the table, and draw it where asked."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--studies", type=int, default=200, help="simulated studies of each design")
-    parser.add_argument("--first", type=int, default=50_000, help="seed of the first")
-    parser.add_argument("--resamples", type=int, default=200, help="behind each interval by pairs or clusters")
-    parser.add_argument("--design", action="append", help="one or several of: " + "; ".join(SIZED))
-    parser.add_argument("--figure", type=Path, help="to draw to, as PNG and SVG")
-    given = parser.parse_args(arguments)
+    command(__doc__, SIZED, coverage_of_methods, _print, arguments, n_studies=200, first=50_000)
 
-    def note(name: str) -> None:
-        print(f"done: {name}", file=sys.stderr, flush=True)
 
-    try:
-        table = coverage_of_methods(given.design or SIZED, given.studies, given.first, given.resamples, progress=note)
-    except ValueError as error:
-        parser.error(str(error))
+def _print(table: pd.DataFrame) -> pd.DataFrame:
     wide = table.pivot_table("coverage", ["design", "method"], "quantity", sort=False)
     print(wide.round(3).to_string())
     print(f"standard errors {table['stderr'].min():.3f} to {table['stderr'].max():.3f}")
-    if given.figure is not None:
-        from algoprogress.analysis.figures import coverage_plot, draw, save
-
-        named = table.assign(design=table["design"] + ": " + table["method"], method="law")
-        save(draw(coverage_plot, named, width=9.0, height=5.2), given.figure)
+    return table.assign(design=table["design"] + ": " + table["method"], method="law")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,5 @@
 """What stands behind the learning rates of a study with a tuning stage: each sweep, and the care that each arm got."""
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -34,7 +33,6 @@ CARE = [
     "momenta",
     "main_rates",
 ]
-NEVER = (0.0, math.inf)  # an edge of a single rate, which was not swept
 
 
 def tuning_table(study: Mapping[str, Any]) -> pd.DataFrame:
@@ -91,7 +89,7 @@ def care_table(study: Mapping[str, Any], runs: pd.DataFrame) -> pd.DataFrame:
                 "rates_per_size": float(np.mean([len(size["rates"]) for size in found["sweep"]])),
                 "width": min(max(size["rates"]) / min(size["rates"]) for size in found["sweep"]),
                 "at_edge": sum(size["at_edge"] for size in found["sweep"]),
-                "main_at_edge": len(beyond(found)),
+                "main_at_edge": sum(not chosen.get("inside", True) for chosen in found["chosen"]),
                 "momenta": len(found.get("rejected", ())) + 1,
                 "main_rates": f"{min(chosen):g} to {max(chosen):g}" if chosen else "none yet",
             }
@@ -103,20 +101,3 @@ def of_momenta(found: Mapping[str, Any]) -> list[tuple[float | None, list[dict[s
     """(momentum, its sweep), the best first; None where it was not swept."""
     rejected = [(other["momentum"], other["sweep"]) for other in found.get("rejected", ())]
     return [(found.get("momentum"), found["sweep"]), *rejected]
-
-
-def beyond(found: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The rates of main runs, as stored, that do not lie inside the sweep of the size nearest in log."""
-    outside = []
-    for chosen in found["chosen"]:
-        near = min(found["sweep"], key=lambda size: _off(size, chosen))
-        low, high = (min(near["rates"]), max(near["rates"])) if len(near["rates"]) > 1 else NEVER
-        if not low < chosen["learning_rate"] < high:
-            outside.append(chosen)
-    return outside
-
-
-def _off(size: Mapping[str, Any], chosen: Mapping[str, Any]) -> tuple[float, float]:
-    """How far a size swept is in log, and its budget if sizes are equal."""
-    budgets = (size["compute_budget"] or 1.0, chosen["compute_budget"] or 1.0)
-    return abs(math.log(size["n_params"] / chosen["n_params"])), abs(math.log(budgets[0] / budgets[1]))

@@ -52,13 +52,12 @@ def scored(tokens: NDArray[Any], spec: RunSpec) -> Scored:
 
 
 @torch.no_grad()
-def token_losses(model: nn.Module, tokens: NDArray[Any], spec: RunSpec, device: torch.device) -> NDArray[np.float64]:
-    """Loss of each target, nats, in order: of text tokens 1, 2, ... up to a whole number of contexts.
+def token_losses(model: nn.Module, of: Scored, spec: RunSpec, device: torch.device) -> NDArray[np.float64]:
+    """Loss of each target that counts, nats, in order: of text tokens 1, 2, ... up to a whole number of contexts.
 
     With `evaluation.state` "carry" the split is read as 32 contiguous streams, whose state starts at zero and is kept;
     otherwise every context starts from nothing.
     """
-    of = scored(tokens, spec)
     n = len(of.x_NT)
     out = torch.empty(of.y_NM.shape, dtype=torch.float64)
     carry = spec.evaluation.state == "carry"
@@ -98,8 +97,8 @@ def validate(model: nn.Module, tokens: Any, spec: RunSpec, device: torch.device)
         spec: the run.
         device: where the model is.
     """
-    losses = token_losses(model, tokens.val, spec, device)
     of = scored(tokens.val, spec)
+    losses = token_losses(model, of, spec, device)
     n = len(losses)
     places = of.place_NM[of.y_NM != UNSCORED].numpy()
     document = np.searchsorted(tokens.val_documents, places, side="right") - 1

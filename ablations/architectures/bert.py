@@ -11,27 +11,22 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from algoprogress.ablations import ops
-from algoprogress.ablations.architectures import NARROW_STD, ArchitectureConfig, Objective, architectures
+from algoprogress.ablations.architectures import NARROW_STD, Objective, architectures
+from algoprogress.ablations.architectures.encoder import Encoder
 from algoprogress.ablations.architectures.transformer import Block, Transformer, initialise
-from algoprogress.ablations.config import Whole
 
 
 @architectures.register("bert")
-class BERT(ArchitectureConfig):
+class BERT(Encoder):
     """Post-LayerNorm blocks with GELU and biases, learned positions, and the masked language model's output layer.
 
     The mask is one more entry of the vocabulary, the token V. There are no pairs of sentences, hence no segments.
     """
 
     name: Literal["bert"] = "bert"
-    width: Whole = Field(64, ge=1)
-    n_layers: Whole = Field(4, ge=1)
-    head_dim: Whole = Field(16, ge=1, description="width must be a multiple of it")
-    ff_ratio: float = Field(4.0, gt=0, description="F / D; the result is rounded to a multiple of 8")
     tied: bool = Field(True, description="the output layer is the token embedding")
-    dropout: float = Field(0.0, ge=0, lt=1)
-    init_std: float = Field(0.02, gt=0, description="of every matrix")
 
+    placement: ClassVar[Literal["pre", "post"]] = "post"
     objective: ClassVar[Objective] = "masked tokens"
 
     presets: ClassVar[dict[str, dict[str, Any]]] = {
@@ -44,21 +39,7 @@ class BERT(ArchitectureConfig):
 
     @property
     def body(self) -> Transformer:
-        """The blocks, as those of a Transformer."""
-        return Transformer(
-            width=self.width,
-            n_layers=self.n_layers,
-            head_dim=self.head_dim,
-            ff_ratio=self.ff_ratio,
-            activation="gelu",
-            norm="layernorm",
-            placement="post",
-            position="learned",
-            bias=True,
-            tied=self.tied,
-            dropout=self.dropout,
-            init_std=self.init_std,
-        )
+        return super().body.model_copy(update={"tied": self.tied})
 
     def build(self, vocab_size: int, context: int) -> BERTModel:
         return BERTModel(self, vocab_size, context)

@@ -13,23 +13,18 @@ from torch import Tensor, nn
 
 from algoprogress.ablations import ops
 from algoprogress.ablations.architectures import NARROW_STD, architectures
+from algoprogress.ablations.architectures.encoder import Encoder
 from algoprogress.ablations.architectures.images import ImageArchitecture, image_shape, n_patches, patches
-from algoprogress.ablations.architectures.transformer import Block, Transformer, initialise
+from algoprogress.ablations.architectures.transformer import Block, initialise
 from algoprogress.ablations.config import Whole
 
 
 @architectures.register("vit")
-class ViT(ImageArchitecture):
+class ViT(Encoder, ImageArchitecture):
     """Pre-LayerNorm blocks with GELU and biases, learned positions, the class from the class token."""
 
     name: Literal["vit"] = "vit"
-    width: Whole = Field(64, ge=1)
-    n_layers: Whole = Field(4, ge=1)
-    head_dim: Whole = Field(16, ge=1, description="width must be a multiple of it")
-    ff_ratio: float = Field(4.0, gt=0, description="F / D; the result is rounded to a multiple of 8")
     patch: Whole = Field(2, ge=1, description="pixels a side of a patch; a divisor of the image's")
-    dropout: float = Field(0.0, ge=0, lt=1)
-    init_std: float = Field(0.02, gt=0, description="of every matrix")
 
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "vit_base": {"width": 768, "n_layers": 12, "head_dim": 64, "patch": 16},
@@ -39,22 +34,6 @@ class ViT(ImageArchitecture):
     def check(self, vocab_size: int, context: int) -> None:
         n_patches(context, self.patch)
         _ = self.body
-
-    @property
-    def body(self) -> Transformer:
-        """The blocks, as those of a Transformer."""
-        return Transformer(
-            width=self.width,
-            n_layers=self.n_layers,
-            head_dim=self.head_dim,
-            ff_ratio=self.ff_ratio,
-            activation="gelu",
-            norm="layernorm",
-            position="learned",
-            bias=True,
-            dropout=self.dropout,
-            init_std=self.init_std,
-        )
 
     def build(self, vocab_size: int, context: int) -> ViTModel:
         return ViTModel(self, vocab_size, context)

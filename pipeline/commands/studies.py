@@ -236,7 +236,7 @@ def submit(
             f"{found.name}: {summary.trained} runs trained in {duration(summary.seconds)}"
             + (f", {summary.diverged} of them diverged" if summary.diverged else "")
             + (f", {summary.left} left to do" if summary.left else "")
-            + f"; {len(there.runs(found.name, status=None))} runs of the study are in {there.url}"
+            + f"; {there.runs(found.name, status=None)['run_id'].nunique()} runs of the study are in {there.url}"
         )
     if summary.cancelled:
         note(f"{found.name} was cancelled; every finished run is kept, and the same command goes on from there")

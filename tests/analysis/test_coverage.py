@@ -88,7 +88,7 @@ def test_each_method_of_intervals_is_simulated_and_drawn(tmp_path, capsys):
     assert figure.read_bytes().startswith(b"\x89PNG")
     with pytest.raises(SystemExit):
         methods(["--design", "no repeats"])
-    assert "no design 'no repeats' in size and data" in capsys.readouterr().err
+    assert "There is no design 'no repeats'; there are isoFLOP" in capsys.readouterr().err
 
 
 # ---- noise ---------------------------------------------------------------------------------------------------------

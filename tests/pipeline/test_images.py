@@ -18,7 +18,7 @@ from algoprogress.pipeline.batches import Batches, starts
 from algoprogress.pipeline.corpora.base import CorpusError, CorpusUnavailable
 from algoprogress.pipeline.data import open_tokens
 from algoprogress.pipeline.ensembles.choice import Choice
-from algoprogress.pipeline.evaluation import token_losses, validate
+from algoprogress.pipeline.evaluation import scored, token_losses, validate
 from algoprogress.pipeline.memory import saved_bytes
 from algoprogress.pipeline.trainer import build, train
 
@@ -103,7 +103,7 @@ def test_the_validated_loss_is_the_mean_over_images(digits, image_spec):
         logits = model.eval()(torch.from_numpy(x.astype(np.int64)))[0][:, 0]
     direct = torch.nn.functional.cross_entropy(logits, torch.from_numpy(y.astype(np.int64)), reduction="none").numpy()
     model.train()
-    np.testing.assert_allclose(token_losses(model, digits.val, spec, CPU), direct, rtol=1e-9)
+    np.testing.assert_allclose(token_losses(model, scored(digits.val, spec), spec, CPU), direct, rtol=1e-9)
     found = validate(model, digits, spec, CPU)
     assert found.loss == pytest.approx(direct.mean(), rel=1e-12)
     assert found.loss_se == pytest.approx(direct.std(ddof=1) / math.sqrt(360), rel=1e-9)

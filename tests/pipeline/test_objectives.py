@@ -80,15 +80,15 @@ def test_the_loss_is_that_of_the_masked_tokens_alone(masked_spec, tokens):
     spec = masked_spec(dtype="float64", evaluation={"tokens": 8192})
     model, _ = build(spec, torch.device("cpu"))
     found = validate(model, tokens, spec, torch.device("cpu"))
-    scored = validation(spec, tokens.val, 256)
+    of = validation(spec, tokens.val, 256)
     with torch.no_grad():
-        log_p = model(scored.x_NT)[0].log_softmax(-1)
-    losses = [-log_p[n, t, scored.y_NM[n, t]].item() for n, t in (scored.y_NM != UNSCORED).nonzero()]
+        log_p = model(of.x_NT)[0].log_softmax(-1)
+    losses = [-log_p[n, t, of.y_NM[n, t]].item() for n, t in (of.y_NM != UNSCORED).nonzero()]
     assert found.tokens == len(losses) == 256 * round(0.15 * 32)
     assert found.loss == pytest.approx(np.mean(losses), rel=1e-12)
     assert 0 < found.loss_se < 0.1
     assert math.isnan(found.bits_per_byte), "the masked tokens do not spell the text"
-    np.testing.assert_allclose(token_losses(model, tokens.val, spec, torch.device("cpu")), losses, rtol=1e-9)
+    np.testing.assert_allclose(token_losses(model, of, spec, torch.device("cpu")), losses, rtol=1e-9)
 
 
 def test_compiled_kernels_leave_out_what_is_not_scored():

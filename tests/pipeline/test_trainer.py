@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from algoprogress.pipeline.bookkeeping import log_spaced
-from algoprogress.pipeline.evaluation import token_losses, validate
+from algoprogress.pipeline.evaluation import scored, token_losses, validate
 from algoprogress.pipeline.trainer import train
 
 FACTS = ("loss", "loss_se", "train_loss", "initial_loss", "bits_per_byte", "compute", "tokens", "status")
@@ -87,7 +87,7 @@ def test_validation_scores_every_token_once_whatever_the_batching(make_spec, tok
     spec = make_spec("lstm")
     torch.manual_seed(0)
     model = spec.architecture.build(257, 32)
-    losses = token_losses(model, tokens.val, spec, torch.device("cpu"))
+    losses = token_losses(model, scored(tokens.val, spec), spec, torch.device("cpu"))
     assert len(losses) == 1024
     x = torch.from_numpy(tokens.val[:33].astype(np.int64))
     logits, _ = model(x[None, :-1])
@@ -99,7 +99,7 @@ def test_carried_state_is_the_same_as_reading_each_stream_in_one_go(make_spec, t
     spec = make_spec("lstm", evaluation={"tokens": 32 * 70, "state": "carry"})  # 70 windows on 32 streams: 3 or 2 each
     torch.manual_seed(0)
     model = spec.architecture.build(257, 32)
-    losses = token_losses(model, tokens.val, spec, torch.device("cpu")).reshape(70, 32)
+    losses = token_losses(model, scored(tokens.val, spec), spec, torch.device("cpu")).reshape(70, 32)
     lanes = torch.arange(70).tensor_split(32)
     for lane in (lanes[0], lanes[-1]):
         first, n = int(lane[0]) * 32, len(lane) * 32
@@ -115,7 +115,7 @@ def test_the_standard_error_is_that_of_a_ratio_over_documents(make_spec, tokens)
     torch.manual_seed(0)
     model = spec.architecture.build(257, 32)
     found = validate(model, tokens, spec, torch.device("cpu"))
-    losses = token_losses(model, tokens.val, spec, torch.device("cpu"))
+    losses = token_losses(model, scored(tokens.val, spec), spec, torch.device("cpu"))
     document = np.searchsorted(tokens.val_documents, np.arange(1, len(losses) + 1), side="right") - 1
     nats, count = np.bincount(document, losses), np.bincount(document)
     rng = np.random.default_rng(0)
