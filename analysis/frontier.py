@@ -84,14 +84,17 @@ def frontier(runs: pd.DataFrame, max_epochs: float = 1.0) -> pd.DataFrame:
 
 def _at_edge(front: pd.DataFrame, runs: pd.DataFrame) -> list[bool]:
     tuned = set(runs.loc[runs["stage"] == "sweep", "arm"]) if "stage" in runs else set()
-    tried = runs[["arm", "compute", "learning_rate", *(["n_params"] if "n_params" in runs else [])]]
+    of_arm = runs.groupby("arm", sort=False).indices
+    log_c, rate = np.log(runs["compute"].to_numpy(float)), runs["learning_rate"].to_numpy(float)
+    size = runs["n_params"].to_numpy(float) if "n_params" in runs else None
     flags = []
     for row in front.itertuples():
+        own = of_arm[row.arm]
         # ±25 %: the same rung, also where a diverged run stopped short of its budget and kept its planned compute
-        same = (tried["arm"] == row.arm) & (np.abs(np.log(tried["compute"].astype(float) / row.compute)) < np.log(1.25))
-        if "n_params" in tried:
-            same &= tried["n_params"] == row.n_params
-        rates = tried.loc[same, "learning_rate"]
+        same = np.abs(log_c[own] - np.log(row.compute)) < np.log(1.25)
+        if size is not None:
+            same &= size[own] == row.n_params
+        rates = rate[own[same]]
         if row.arm in tuned and rates.min() == rates.max():  # from the law of the arm's sweeps, which were elsewhere
             flags.append(False)
             continue

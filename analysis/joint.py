@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import pandas as pd
 
@@ -68,7 +69,12 @@ class JointFit:
         return of.equal_exponents(self.baseline, arm)
 
     def points(self, arm: str) -> pd.DataFrame:
-        return self.front[self.front["arm"] == arm]
+        """The frontier of one arm; empty for an unknown one."""
+        return self._points.get(arm, self.front.iloc[:0])
+
+    @cached_property
+    def _points(self) -> dict[str, pd.DataFrame]:
+        return {str(arm): part for arm, part in self.front.groupby("arm", sort=False)}
 
     def n_runs(self, *arms: str) -> int:
         return int(self.front.loc[self.front["arm"].isin(arms), "n_runs"].sum())

@@ -1,5 +1,6 @@
 """Does the gain grow with scale?  The slope d ln CEG / d ln C over the measured range, and a test that it is zero."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -44,17 +45,28 @@ def slopes(gains: pd.DataFrame) -> pd.DataFrame:
     if missing:
         raise ValueError(f"The gain table has no column {', '.join(missing)}; make it with compute_equivalent_gain.")
     rows = []
+    resamples: Any = gains.attrs.get("resamples")
+    keys = getattr(resamples, "keys_", gains.iloc[:0])[["arm", "method", "law", "compute", "loss"]]
+    column_of = {key: k for k, key in reversed([*enumerate(keys.itertuples(index=False, name=None))])}
     for (arm, method, law), part in gains.groupby(["arm", "method", "law"], sort=False):
         beyond_own = part["note"].str.contains(f"extrapolated: {arm} at", regex=False)
         beyond = part["note"].str.contains("extrapolated: ", regex=False)
         named = (str(arm), str(method), str(law))
-        rows.append(_slope(gains, part, ~beyond, *named) | {"range": "measured"})
+        rows.append(_slope(resamples, column_of, part, ~beyond, *named) | {"range": "measured"})
         if (beyond & ~beyond_own).any():
-            rows.append(_slope(gains, part, ~beyond_own, *named) | {"range": "extrapolated"})
+            rows.append(_slope(resamples, column_of, part, ~beyond_own, *named) | {"range": "extrapolated"})
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def _slope(gains: pd.DataFrame, part: pd.DataFrame, inside: pd.Series, arm: str, method: str, law: str) -> dict:
+def _slope(
+    resamples: Any,
+    column_of: Mapping[tuple, int],
+    part: pd.DataFrame,
+    inside: pd.Series,
+    arm: str,
+    method: str,
+    law: str,
+) -> dict:
     used = part[(part["censored"] == "") & part["ceg"].gt(0) & np.isfinite(part["ceg"]) & inside]
     n_censored = int((part["censored"] != "").sum())
     row: dict[str, Any] = {
@@ -73,10 +85,10 @@ def _slope(gains: pd.DataFrame, part: pd.DataFrame, inside: pd.Series, arm: str,
         return {**row, "note": f"{over}: a slope needs two"}
     row["slope"] = float(_least_squares(x, np.log(used["ceg"].to_numpy(float))))
     notes = [f"{over}, {flop_text(used['compute'].min())} to {flop_text(used['compute'].max())} FLOP"]
-    resamples: Any = gains.attrs.get("resamples")
     if not hasattr(resamples, "log_ceg_BR"):
         return {**row, "note": "; ".join([*notes, "the resamples were lost with the table's attrs: no interval"])}
-    again = _resampled(resamples, used, arm, method, law)
+    named = (arm, method, law)
+    again = _resampled(resamples, [column_of[*named, *at] for at in zip(used["compute"], used["loss"], strict=True)])
     if not again.size:
         return {**row, "note": "; ".join([*notes, "no interval"])}
     kept = again[np.isfinite(again)]
@@ -93,14 +105,8 @@ def _slope(gains: pd.DataFrame, part: pd.DataFrame, inside: pd.Series, arm: str,
     return {**row, "note": "; ".join(notes)}
 
 
-def _resampled(resamples: Any, used: pd.DataFrame, arm: str, method: str, law: str) -> np.ndarray:
-    keys, log_ceg, log_compute = resamples.keys_, resamples.log_ceg_BR, resamples.log_compute_BR
-    same = (keys["arm"] == arm) & (keys["method"] == method) & (keys["law"] == law)
-    columns = [
-        int(np.flatnonzero(same & (keys["compute"] == row.compute) & (keys["loss"] == row.loss))[0])
-        for row in used.itertuples()
-    ]
-    ceg, x = log_ceg[:, columns], log_compute[:, columns]
+def _resampled(resamples: Any, columns: list[int]) -> np.ndarray:
+    ceg, x = resamples.log_ceg_BR[:, columns], resamples.log_compute_BR[:, columns]
     with np.errstate(invalid="ignore"):
         return _least_squares(x, ceg) if len(ceg) and not np.isnan(ceg).all() else np.empty(0)
 

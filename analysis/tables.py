@@ -196,11 +196,14 @@ def law_table(fit: JointFit, level: float = 0.95) -> pd.DataFrame:
     table["unit"] = table["parameter"].map(dict(zip(law.parameters, law.units, strict=True)))
     if theta_BP is not None:
         tail = (1 - level) / 2
-        for arm in law.arms_:
-            resampled = law.parameters_of(arm, theta_BP)
-            for k, parameter in enumerate(law.parameters):
-                row = (table["arm"] == arm) & (table["parameter"] == parameter)
-                table.loc[row, ["low", "high"]] = np.quantile(resampled[:, k], [tail, 1 - tail])
+        ends = {
+            (arm, parameter): (low, high)
+            for arm in law.arms_
+            for parameter, low, high in zip(
+                law.parameters, *np.quantile(law.parameters_of(arm, theta_BP), [tail, 1 - tail], axis=0), strict=True
+            )
+        }
+        table[["low", "high"]] = [ends[of] for of in zip(table["arm"], table["parameter"], strict=True)]
     return table[columns]
 
 
@@ -218,24 +221,22 @@ def count_table(runs: pd.DataFrame, fit: JointFit, max_epochs: float = 1.0) -> p
     """Runs by fate, and how far each arm was searched: configurations, sizes, rates, compute, best at an edge."""
     counts = excluded_runs(runs, max_epochs)
     kept = usable_runs(runs, max_epochs)
-    per_configuration = kept.groupby(["arm", "configuration"], sort=False).size()
-    for arm in counts["arm"]:
-        row = counts["arm"] == arm
-        own = runs[runs["arm"] == arm]
-        counts.loc[row, "compute"] = own["compute"].astype(float).sum()
-        seeds = per_configuration[per_configuration.index.get_level_values("arm") == arm]
-        counts.loc[row, "configurations"] = len(seeds)
-        counts.loc[row, "with_two_seeds"] = int((seeds > 1).sum())
-        if "n_params" in own:
-            counts.loc[row, "sizes"] = own["n_params"].nunique()
-        if "learning_rate" in own:
-            rates = own["learning_rate"]
-            counts.loc[row, "learning_rates"] = rates.nunique()
-            counts.loc[row, "from_to"] = f"{rates.min():g} to {rates.max():g}"
-            points = fit.points(str(arm))
-            counts.loc[row, "best_rate_at_edge"] = f"{int(points['at_edge'].sum())} of {len(points)} computes"
+    seeds = kept.groupby(["arm", "configuration"], sort=False).size().groupby(level="arm", sort=False)
+    many = seeds.agg(configurations="size", with_two_seeds=lambda n: int((n > 1).sum()))
+    own = runs.groupby("arm", sort=False)
+    found = [own["compute"].agg(lambda c: c.astype(float).sum()), many]
+    if "n_params" in runs:
+        found.append(own["n_params"].nunique().rename("sizes"))
+    if "learning_rate" in runs:
+        rates = own["learning_rate"].agg(["nunique", "min", "max"])
+        found.append(rates["nunique"].rename("learning_rates"))
+        rates["from_to"] = [f"{low:g} to {high:g}" for low, high in zip(rates["min"], rates["max"], strict=True)]
+        points = [fit.points(str(arm)) for arm in rates.index]
+        rates["best_rate_at_edge"] = [f"{int(p['at_edge'].sum())} of {len(p)} computes" for p in points]
+        found.append(rates[["from_to", "best_rate_at_edge"]])
+    counts = counts.join(pd.concat(found, axis=1), on="arm")
     whole = [c for c in ("configurations", "with_two_seeds", "sizes", "learning_rates") if c in counts]
-    counts[whole] = counts[whole].astype(int)
+    counts[whole] = counts[whole].fillna(0).astype(int)
     return counts
 
 

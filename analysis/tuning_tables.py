@@ -75,8 +75,9 @@ def care_table(study: Mapping[str, Any], runs: pd.DataFrame) -> pd.DataFrame:
     run counts as a main run. Where several momenta were swept, runs and compute are of all, and the rest of the best.
     """
     rows = []
+    known = runs[[c for c in ("arm", "run_id", "stage", "compute") if c in runs]]
     for arm, found in study.get("tuning", {}).items():
-        own = runs[runs["arm"] == arm].drop_duplicates("run_id")
+        own = known[known["arm"] == arm].drop_duplicates("run_id")
         swept = own[own["stage"] == "sweep"] if "stage" in own else own.iloc[:0]
         chosen = [c["learning_rate"] for c in found["chosen"]]
         rows.append(

@@ -1,6 +1,6 @@
 """The figures of the pages, as data for plotly: what is drawn, in the colours and markers of every other figure."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -161,7 +161,7 @@ def loss_plot(
 
 
 def curves_plot(
-    curves: dict[str, pd.DataFrame], arm_of: dict[str, str], order: Sequence[str], link: str, name: str = "curves"
+    curves: Mapping[str, pd.DataFrame], arm_of: dict[str, str], order: Sequence[str], link: str, name: str = "curves"
 ) -> Plot:
     """Training loss of runs against compute, a faint line each.
 
@@ -177,9 +177,11 @@ def curves_plot(
     for run in chosen:
         if run not in curves:
             continue
-        arm, part = arm_of[run], thinned(curves[run][curves[run]["compute"] > 0])
-        line = trace(arm, part["compute"], part["loss"], "lines", arm, line={"color": colour[arm], "width": 1})
-        data.append(line | {"opacity": 0.5, "showlegend": arm not in seen, "customdata": [run] * len(part)})
+        arm, compute = arm_of[run], curves[run]["compute"].to_numpy(float)
+        rows = thinned(compute)
+        loss = curves[run]["loss"].to_numpy(float)[rows]
+        line = trace(arm, compute[rows], loss, "lines", arm, line={"color": colour[arm], "width": 1})
+        data.append(line | {"opacity": 0.5, "showlegend": arm not in seen, "customdata": [run] * len(rows)})
         seen.add(arm)
     few = "" if len(chosen) == len(arm_of) else f", {len(chosen)} of {len(arm_of)} runs"
     return Plot(
@@ -191,18 +193,19 @@ def curves_plot(
 
 def run_plot(curve: pd.DataFrame, name: str = "curve") -> Plot:
     """One run: training loss, and validation loss where it was evaluated, against compute."""
-    part = thinned(curve[curve["compute"] > 0])
-    facts = np.nan_to_num(part[["step", "tokens", "learning_rate", "grad_norm"]].to_numpy(float))
+    of = {str(c): curve[c].to_numpy(float) for c in curve}
+    rows = thinned(of["compute"])
+    facts = np.nan_to_num(np.stack([of[c][rows] for c in ("step", "tokens", "learning_rate", "grad_norm")], 1))
     told = [
         f"step {s:,.0f}, {t:,.0f} tokens<br>learning rate {r:.3g}, gradient norm {g:.3g}"
         for s, t, r, g in facts.tolist()
     ]
-    (blue, orange) = list(colours(["a", "b"]).values())
-    data = [trace("training", part["compute"], part["loss"], "lines", "t", line={"color": blue, "width": 2}, text=told)]
-    found = curve[np.isfinite(curve["val_loss"].astype(float))] if "val_loss" in curve else curve.iloc[:0]
-    if len(found):
+    (blue, orange), x, y = colours(["a", "b"]).values(), of["compute"][rows], of["loss"][rows]
+    data = [trace("training", x, y, "lines", "t", line={"color": blue, "width": 2}, text=told)]
+    found = np.isfinite(of["val_loss"]) if "val_loss" in of else np.zeros(len(curve), bool)
+    if found.any():
         marker = {"color": orange, "size": 9, "symbol": "square", "line": {"color": "white", "width": 1}}
-        data.append(trace("validation", found["compute"], found["val_loss"], "markers", "v", marker=marker))
+        data.append(trace("validation", of["compute"][found], of["val_loss"][found], "markers", "v", marker=marker))
     axes = layout(COMPUTE, "loss (nats/token)")
     described = "Loss of the run against training compute"
     return Plot(
@@ -210,13 +213,16 @@ def run_plot(curve: pd.DataFrame, name: str = "curve") -> Plot:
     )
 
 
-def thinned(curve: pd.DataFrame, most: int = LINE_POINTS) -> pd.DataFrame:
-    """Rows of a training curve, evenly spaced in the logarithm of compute, the first and the last among them."""
-    if len(curve) <= most:
-        return curve
-    log_c = np.log(curve["compute"].to_numpy(float))
+def thinned(compute: np.ndarray, most: int = LINE_POINTS) -> np.ndarray:
+    """Rows of a training curve whose compute (FLOP, ascending) is above 0: evenly spaced in its logarithm, the first
+    and the last among them.
+    """
+    known = np.flatnonzero(compute > 0)
+    if len(known) <= most:
+        return known
+    log_c = np.log(compute[known])
     rows = np.searchsorted(log_c, np.linspace(log_c[0], log_c[-1], most))
-    return curve.iloc[np.unique(np.clip([0, *rows, len(curve) - 1], 0, len(curve) - 1))]
+    return known[np.unique(np.clip([0, *rows, len(known) - 1], 0, len(known) - 1))]
 
 
 def trace(
@@ -307,7 +313,7 @@ def log_ticks(low: float, high: float, suffix: str) -> dict[str, Any]:
 def numbers(values: Any) -> list[float | None]:
     """As JSON has them: rounded to what can be seen, and null for what is not finite."""
     found = np.asarray(values, float)
-    return [float(f"{v:.{DIGITS}g}") if np.isfinite(v) else None for v in found.tolist()]
+    return [float(f"{v:.{DIGITS}g}") if ok else None for v, ok in zip(found.tolist(), np.isfinite(found), strict=True)]
 
 
 def rgba(colour: str, alpha: float) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -113,7 +114,7 @@ def _site(store: str | None, folder: Path, accounts: list[str], as_json: bool) -
     from algoprogress.analysis.site import write_site
 
     with writing(folder):
-        front, found = write_site(open_store(store), folder, accounts)
+        front, found = write_site(open_store(store), folder, accounts, processes=os.cpu_count() or 1)
     for conclusion in found:
         for line in conclusion.warnings:
             note(f"warning: {conclusion.name}: {line}")

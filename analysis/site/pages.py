@@ -1,0 +1,75 @@
+"""The folder that pages are written to, each from its template, with the style and scripts that all share."""
+
+import json
+from datetime import UTC, datetime
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from algoprogress.analysis.site.tables import download
+from algoprogress.results import Store
+
+ASSETS = ("site.css", "site.js")
+
+
+class Site:
+    """A folder that pages are written to, each from a template."""
+
+    def __init__(self, out: Path) -> None:
+        from jinja2 import Environment, PackageLoader, StrictUndefined
+
+        self.out = out
+        self.environment = Environment(
+            loader=PackageLoader("algoprogress.analysis.site", "."),
+            autoescape=True,
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+            auto_reload=False,
+        )
+        self.environment.filters["script"] = _script
+        self.environment.globals["made"] = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
+
+    def page(self, template: str, address: str, **content: Any) -> Path:
+        """Write one page; `root` in it leads back to the front page's folder."""
+        path = self.out / address
+        path.parent.mkdir(parents=True, exist_ok=True)
+        root = "../" * address.count("/")
+        html = self.environment.get_template(f"{template}.html.j2").render(root=root, here=address, **content)
+        path.write_text(html, encoding="utf-8")
+        return path
+
+    def download(self, numbers: pd.DataFrame, folder: str, name: str) -> list[tuple[str, str]]:
+        return download(numbers, self.out / "data" / folder, self.out, name)
+
+    def copy(self, store: Store, run_id: str) -> str:
+        """The run's own file of the store, its curve as rows and its record in the footer; returns its address."""
+        path = self.out / "data" / "runs" / f"{run_id}.parquet"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(store.folder.read(f"runs/{run_id}.parquet"))
+        return path.relative_to(self.out).as_posix()
+
+    def assets(self) -> None:
+        """The style and scripts that all pages share: plotly's is copied from its package, and fetched by no page."""
+        folder = self.out / "assets"
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in ASSETS:
+            (folder / name).write_bytes((files("algoprogress.analysis.site") / name).read_bytes())
+        (folder / "plotly.min.js").write_bytes((files("plotly") / "package_data" / "plotly.min.js").read_bytes())
+
+
+def _script(value: Any) -> Any:
+    """JSON that can stand in a script element, whatever text is in it."""
+    from markupsafe import Markup
+
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False, default=_plain)
+    return Markup(text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e"))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.generic):
+        return value.item()
+    raise TypeError(f"{type(value).__name__} in a page's data")
