@@ -1,6 +1,7 @@
 """The page of a study and the pages of its arms."""
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import pandas as pd
 
@@ -12,8 +13,9 @@ from algoprogress.analysis.site.tables import Table, table
 from algoprogress.analysis.tables import TITLES
 
 
-def write_study(site: Site, c: Conclusion, curves: Mapping[str, pd.DataFrame]) -> None:
-    """Write them; `curves` are of the study's runs, run -> its curve."""
+def write_study(out: Path, c: Conclusion, curves: Mapping[str, pd.DataFrame]) -> None:
+    """Write them into the folder of a site; `curves` are of the study's runs, run -> its curve."""
+    site = Site(out)
     tables = _study_tables(site, c)
     arm_of = {r: a for r, a in zip(c.runs["run_id"], c.runs["arm"], strict=True) if r in curves}
     drawn = [plots.curves_plot(curves, arm_of, c.arms, "runs/")] if arm_of else []

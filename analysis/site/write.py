@@ -1,11 +1,12 @@
 """Everything in a store as a static site: a front page, a page per study, arm and run, and all tables as files."""
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from contextlib import contextmanager
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any, TypeVar
 
 import pandas as pd
 
@@ -19,6 +20,7 @@ from algoprogress.analysis.site.study_pages import gain_plot, write_study
 from algoprogress.analysis.site.tables import table
 from algoprogress.results import Store
 
+T = TypeVar("T")
 QUESTION = "How much compute does each algorithm save, and does that depend on scale?"
 
 
@@ -48,22 +50,58 @@ def write_site(
     """
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        runs, records = store.runs(status=None), store.records()
+        runs = store.runs(status=None)
         studies = [store.study(name) for name in store.studies()]
-        curves = store.curves()
     if runs.empty:
         raise ValueError(
             f"the store {store.url} holds no run: train some with `algoprogress submit demo`, "
             "or name another store with --store"
         )
-    damaged = list(dict.fromkeys(str(w.message) for w in caught))
     site = Site(Path(out_dir))
     site.assets()
-    by_run = _by_run(curves)
-    bare = [Conclusion(study, runs[runs["study"] == study["name"]], None, "", level) for study in studies]
-    with _studies_written(site, bare, by_run, n_resamples, seed, processes) as found:
+    of = {study["name"]: runs[runs["study"] == study["name"]] for study in studies}
+    with _workers(min(processes, len(studies))) as pool:
+        longest_first = sorted(studies, key=lambda study: -len(of[study["name"]]))
+        coming = {s["name"]: pool.submit(conclude, s, of[s["name"]], level, n_resamples, seed) for s in longest_first}
+        with warnings.catch_warnings(record=True) as also:
+            warnings.simplefilter("always")
+            records, curves = store.records(), store.curves()
+        by_run = _by_run(curves)
+        bare = [Conclusion(study, of[study["name"]], None, "", level) for study in studies]
         write_runs(site, store, runs, records, curves, by_run, bare)
-        found = list(found)
+        found = [coming[study["name"]].result() for study in studies]
+        # what is kept in one process for later must not change while it is sent to another: all in processes, or none
+        pages = [pool.submit(_account, site.out, accounts, found, level, seed)]
+        for c in sorted(found, key=lambda c: -len(c.runs)):
+            own = {run_id: by_run[run_id] for run_id in c.runs["run_id"] if run_id in by_run}
+            pages.append(pool.submit(write_study, site.out, c, own))
+        for page in pages:
+            page.result()
+    damaged = list(dict.fromkeys(str(w.message) for w in [*caught, *also]))
+    return _front(site, found, runs, level, damaged), found
+
+
+class _Here(Executor):
+    """Does what it is asked in this process, at once."""
+
+    def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
+        done: Future[T] = Future()
+        done.set_result(fn(*args, **kwargs))
+        return done
+
+
+@contextmanager
+def _workers(processes: int) -> Iterator[Executor]:
+    """Processes to conclude in, or this one; where something failed, what has not begun is not waited for."""
+    pool = ProcessPoolExecutor(processes, get_context("spawn")) if processes > 1 else _Here()
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _account(out: Path, accounts: Sequence[str], found: list[Conclusion], level: float, seed: int) -> None:
+    site = Site(out)
     by_name = {c.name: c for c in found if c.tables is not None}
 
     def model_of(study: str) -> InteractionModel:
@@ -76,35 +114,6 @@ def write_site(
     shown = views(accounts, fits.__getitem__, level, seed, site.download, model_of)
     drawn = [p for v in shown for p in v.plots]
     site.page("account", "account.html", title="The account", views=shown, plots={p.name: p for p in drawn})
-    front = _front(site, found, runs, level, damaged)
-    return front, found
-
-
-@contextmanager
-def _studies_written(
-    site: Site, bare: list[Conclusion], curves: Mapping[str, pd.DataFrame], n_resamples: int, seed: int, processes: int
-) -> Iterator[Iterator[Conclusion]]:
-    """What is concluded of each study, its pages written; in processes of their own where there are several."""
-    if min(processes, len(bare)) < 2:
-        yield (_study_written(site.out, c, curves, n_resamples, seed) for c in bare)
-        return
-    with ProcessPoolExecutor(min(processes, len(bare)), get_context("spawn")) as pool:
-        waiting: dict[str, Future[Conclusion]] = {}
-        for c in sorted(bare, key=lambda c: -len(c.runs)):  # the longest first
-            own = {run_id: curves[run_id] for run_id in c.runs["run_id"] if run_id in curves}
-            waiting[c.name] = pool.submit(_study_written, site.out, c, own, n_resamples, seed)
-        try:
-            yield (waiting[c.name].result() for c in bare)
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)  # where one failed, the others need not be waited for
-
-
-def _study_written(
-    out: Path, bare: Conclusion, curves: Mapping[str, pd.DataFrame], n_resamples: int, seed: int
-) -> Conclusion:
-    conclusion = conclude(bare.study, bare.runs, bare.level, n_resamples, seed)
-    write_study(Site(out), conclusion, curves)
-    return conclusion
 
 
 def _front(site: Site, found: list[Conclusion], runs: pd.DataFrame, level: float, damaged: list[str]) -> Path:

@@ -212,3 +212,14 @@ def test_ten_thousand_runs_make_no_page_above_five_megabytes(make_run, tmp_path)
     sizes = {page: page.stat().st_size for page in pages(tmp_path)}
     assert len(sizes) > 10_000
     assert max(sizes.values()) < 5e6
+
+
+def test_processes_change_no_page(site, small_store, tmp_path):
+    write_site(small_store, tmp_path, n_resamples=60, processes=2)
+    made = re.compile(r"Made [\d :-]+UTC")
+    for page in pages(tmp_path):
+        there = site / page.relative_to(tmp_path)
+        if page.name != "account.html":  # the other has an account of the user's own
+            text, expected = (made.sub("", p.read_text(encoding="utf-8")) for p in (page, there))
+            assert text == expected, page
+    assert len(pages(tmp_path)) == len(pages(site))
