@@ -36,7 +36,7 @@ def lead_against_heterogeneity(table: pd.DataFrame, ax: Axes, x: str = "js_nats"
 
 
 def ratios_over_steps(rows: pd.DataFrame, ax: Axes) -> Axes:
-    """Sharpness of each optimizer's update over that of SGD's, medians over seeds; dashed where it is clipped.
+    """Sharpness of each optimizer's update over that of SGD's, medians over seeds; dotted where it is clipped.
 
     Args:
         rows: [step, update_of, ratio, clipped_ratio] along one kind of trajectory; negative ratios cannot be drawn.
@@ -60,7 +60,7 @@ def ratios_over_steps(rows: pd.DataFrame, ax: Axes) -> Axes:
     ax.axhline(1, color=FAINT, lw=0.8, zorder=0)
     ax.set_xscale("log")
     ax.set_yscale("log")
-    ax.set_xlabel("steps taken, and one more (dotted: updates with a tenth of the coordinates clipped)", color=INK)
+    ax.set_xlabel("steps taken + 1 (dotted: the update, clipped)", color=INK)
     ax.set_ylabel("sharpness / |sharpness of SGD|", color=INK)
     finish(ax)
     legend(ax)
