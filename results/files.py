@@ -10,6 +10,7 @@ import os
 import re
 import secrets
 from collections.abc import Iterator
+from operator import itemgetter
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -188,7 +189,7 @@ class LocalFolder:
                     found.append(Entry(entry.name, status.st_size, str(status.st_mtime_ns)))
             except FileNotFoundError:  # removed since the listing
                 continue
-        found.sort()
+        found.sort(key=itemgetter(0))  # after `stat`, which is quicker in the order of the directory
         return found
 
     def folders(self, folder: str) -> list[str]:

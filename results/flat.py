@@ -60,9 +60,13 @@ def join(tables: Iterable[pa.Table]) -> pa.Table:
     return pa.concat_tables(found, promote_options="default").unify_dictionaries()
 
 
-def frame(table: pa.Table, columns: list[Column]) -> pd.DataFrame:
-    """The DataFrame that `frames.table` makes of the rows that were packed, column by column and not row by row."""
-    has = pc.unique(table.column(NAMES)).to_pylist()
+def frame(table: pa.Table, columns: list[Column], only: bool = False) -> pd.DataFrame:
+    """The DataFrame that `frames.table` makes of the rows that were packed, column by column and not row by row.
+
+    Args:
+        only: leaves out what is not among `columns`.
+    """
+    has = [] if only else pc.unique(table.column(NAMES)).to_pylist()
     names = set[str]().union(*map(json.loads, has))
     kinds: dict[str, dict[str, pa.ChunkedArray]] = {}
     for name in table.column_names:
@@ -83,6 +87,8 @@ def _column(found: dict[str, pa.ChunkedArray], dtype: str | None, length: int) -
         dtype = next(iter(found))
     if dtype in ("int64", "float64") and found.keys() <= {"int", "float"}:
         return _numbers(found, dtype, length)
+    if not found and dtype == "str":
+        return pd.Series(pa.nulls(length, pa.string()).to_pandas(), dtype=frames.TEXT)
     if len(found) == 1 and dtype in found:
         column = found[dtype]
         if dtype == "str":

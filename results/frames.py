@@ -89,12 +89,13 @@ def runs_table(facts: pd.DataFrame, studies: Iterable[dict[str, Any]], with_loos
         "compute_budget": typed([budget for part in parts for budget in part[2]], "float64"),
         "stage": typed([stage for part in parts for stage in part[3]], "str"),
     }
-    rows = facts.take(np.concatenate([part[4] for part in parts])).reset_index(drop=True)
-    budget = members["compute_budget"].fillna(np.inf).to_numpy()
+    places = np.concatenate([part[4] for part in parts])
+    compute, budget = facts["compute"].to_numpy()[places], members["compute_budget"].fillna(np.inf).to_numpy()
     of_study, of_arm = (np.repeat([part[i] for part in parts], sizes) for i in (5, 6))
     of_run = np.concatenate([part[7] for part in parts])
-    order = np.lexsort((of_run, rows["compute"].to_numpy(), budget, of_arm, of_study))  # by the last one first
-    return pd.concat([pd.DataFrame(members), rows], axis="columns").take(order).reset_index(drop=True)
+    order = np.lexsort((of_run, compute, budget, of_arm, of_study))  # by the last one first
+    ordered = (pd.DataFrame(members).take(order), facts.take(places[order]))
+    return pd.concat([part.reset_index(drop=True) for part in ordered], axis="columns")
 
 
 def curves_table(curves: dict[str, Curve]) -> pd.DataFrame:

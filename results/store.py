@@ -99,7 +99,8 @@ class Store(Journal, Probes):
 
     def run_files(self) -> dict[str, Entry]:
         """Run id -> the listing of its file."""
-        return {entry.name[:20]: entry for entry in self.folder.entries("runs") if _FILE.fullmatch(entry.name)}
+        match = _FILE.fullmatch
+        return {entry[0][:20]: entry for entry in self.folder.entries("runs") if match(entry[0])}
 
     def record(self, run_id: str) -> dict[str, Any]:
         """The record of one run. Raises UnknownRun (a KeyError) if there is none, StoreError if its file is damaged."""
@@ -131,9 +132,10 @@ class Store(Journal, Probes):
             raise ValueError(f"status must be one of {', '.join(STATUSES)}, or None for all; it is {status!r}.")
         problems: list[Problem] = []
         found = list(self.readable_studies(problems)) if study is None else [self.study(study)]
-        rows = self._rows(None if study is None else studies.study_run_ids(found[0]), problems)
+        rows = self._rows(None if study is None else set(studies.study_run_ids(found[0])), problems)
         if status is not None and len(rows):
-            rows = rows.filter(pc.equal(rows.column("str:status"), status))
+            asked = pc.equal(rows.column("str:status"), status)
+            rows = rows if pc.all(asked).as_py() else rows.filter(asked)
         table = frames.runs_table(flat.frame(rows, frames.FACTS), found, with_loose=study is None)
         table.attrs["corrupt"] = warn(problems)
         return table
@@ -175,11 +177,11 @@ class Store(Journal, Probes):
         """Run id -> record, of all runs or of those of `run_ids` that are stored. Damaged ones are left out and warned
         of."""
         problems: list[Problem] = []
-        found = self._records(None if run_ids is None else [check_run_id(run_id) for run_id in run_ids], problems)
+        found = self._records(None if run_ids is None else {check_run_id(run_id) for run_id in run_ids}, problems)
         warn(problems)
         return found
 
-    def _records(self, run_ids: list[str] | None, problems: list[Problem]) -> dict[str, dict[str, Any]]:
+    def _records(self, run_ids: set[str] | None, problems: list[Problem]) -> dict[str, dict[str, Any]]:
         files = self._files(run_ids)
         found = self.from_index(index.records, files, problems)
         return found | self.from_files(files.keys() - found.keys(), runfile.read_record, problems)
@@ -187,14 +189,13 @@ class Store(Journal, Probes):
     def outcomes(self, run_ids: Iterable[str]) -> pd.DataFrame:
         """Of those of these runs that are stored and whole: run_id, status, compute and wall_seconds."""
         problems: list[Problem] = []
-        rows = self._rows(list(run_ids), problems)
+        rows = self._rows(set(run_ids), problems)
         warn(problems)
         wanted = ("run_id", "status", "compute", "wall_seconds")
-        kept = [name for name in rows.column_names if name.partition(":")[2] in wanted]
         columns = [column for column in frames.FACTS if column.name in wanted]
-        return flat.frame(rows.select([flat.NAMES, *kept]), columns)[list(wanted)]
+        return flat.frame(rows, columns, only=True)[list(wanted)]
 
-    def _rows(self, run_ids: list[str] | None, problems: list[Problem]) -> pa.Table:
+    def _rows(self, run_ids: set[str] | None, problems: list[Problem]) -> pa.Table:
         """A row of facts for each run, by run_id; of all runs or of those of `run_ids` that are stored."""
         files = self._files(run_ids)
         try:
@@ -211,11 +212,11 @@ class Store(Journal, Probes):
         rows = flat.join([known, *(flat.pack([row(fresh.pop(run_id)) for run_id in group]) for group in groups)])
         return rows.sort_by("str:run_id") if there else rows
 
-    def _files(self, run_ids: list[str] | None) -> dict[str, Entry]:
+    def _files(self, run_ids: set[str] | None) -> dict[str, Entry]:
         files = self.run_files()
-        if run_ids is None or files.keys() <= set(run_ids):
+        if run_ids is None:
             return files
-        return {run_id: files[run_id] for run_id in run_ids if run_id in files}
+        return {run_id: files[run_id] for run_id in files if run_id in run_ids}
 
     def from_index(
         self, read: Callable[..., dict[str, T]], files: dict[str, Entry], problems: list[Problem]
