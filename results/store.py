@@ -13,12 +13,14 @@ A store is a folder or a fsspec URL:
     checkpoints/<run_id>.safetensors    where a long run in training can go on
 """
 
+import functools
+import gc
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import pandas as pd
 import pyarrow as pa
@@ -42,7 +44,25 @@ _PACKED = 4096  # records that are turned into a table at a time
 _FEW = 256  # that many curves are read sooner from their own files than from an index of thousands
 _PROBE_BYTES = 1 << 20  # room for a few dozen runs' files
 _FILE = re.compile(r"[0-9a-f]{20}\.parquet")
+P = ParamSpec("P")
 T = TypeVar("T")
+
+
+def uncollected(read: Callable[P, T]) -> Callable[P, T]:
+    """Without looking for garbage meanwhile: of 100,000 runs a million objects are made and kept, and each look goes
+    through all of them."""
+
+    @functools.wraps(read)
+    def reading(*args: P.args, **kwargs: P.kwargs) -> T:
+        before = gc.isenabled()
+        gc.disable()
+        try:
+            return read(*args, **kwargs)
+        finally:
+            if before:
+                gc.enable()
+
+    return reading
 
 
 class Store(Journal, Probes):
@@ -114,6 +134,7 @@ class Store(Journal, Probes):
         except Unreadable as error:
             raise StoreError(f"{self.url}/{name} can not be used: {error.problem}; {error.remedy}.") from error
 
+    @uncollected
     def runs(self, study: str | None = None, status: str | None = "done") -> pd.DataFrame:
         """One row per (study, arm, run), with the columns of docs/schema.md.
 
@@ -186,6 +207,7 @@ class Store(Journal, Probes):
         found = self.from_index(index.records, files, problems)
         return found | self.from_files(files.keys() - found.keys(), runfile.read_record, problems)
 
+    @uncollected
     def outcomes(self, run_ids: Iterable[str]) -> pd.DataFrame:
         """Of those of these runs that are stored and whole: run_id, status, compute and wall_seconds."""
         problems: list[Problem] = []
