@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from algoprogress.pipeline.bench_train import CONTESTANTS, GPT2, SAID, Case, installed
+from algoprogress.pipeline.threads import of
 
 RUNS, STEPS, CORES = 8, 200, 2
 RUNS_TIMED = 2  # of a peer's eight, which are all alike
@@ -51,8 +52,7 @@ def study() -> str:
 
 def timed(command: list[str], threads: int) -> tuple[float, float, str]:
     """Wall seconds of a process, CPU seconds of it and its children, and what it printed."""
-    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-    environment = {**os.environ, **dict.fromkeys(names, str(threads)), "TRANSFORMERS_VERBOSITY": "error"}
+    environment = {**os.environ, **of(threads), "TRANSFORMERS_VERBOSITY": "error"}
     before, begun = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     wall, after = time.perf_counter() - begun, resource.getrusage(resource.RUSAGE_CHILDREN)

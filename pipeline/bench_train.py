@@ -17,6 +17,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from algoprogress.pipeline.threads import of
+
 if TYPE_CHECKING:
     from algoprogress.ablations.architectures import ArchitectureConfig
     from algoprogress.ablations.spec import RunSpec
@@ -268,10 +270,9 @@ class Contestant:
     """
 
     def __init__(self, name: str, case: Case, dtype: str) -> None:
-        one = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
         self.process = subprocess.Popen(
             [sys.executable, "-m", __name__, name, json.dumps(case.__dict__), dtype],
-            env={**os.environ, **one, "TRANSFORMERS_VERBOSITY": "error"},
+            env={**os.environ, **of(1), "TRANSFORMERS_VERBOSITY": "error"},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -12,6 +12,7 @@ from typing import NoReturn
 
 import typer
 
+from algoprogress.pipeline import threads
 from algoprogress.pipeline.commands import (
     accounting,
     analysis,
@@ -75,6 +76,7 @@ def stop(message: str, code: int) -> NoReturn:
 
 def main() -> None:
     """Run a command; an error that a user can mend is one sentence and an exit code, never a traceback."""
+    threads.one()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a batch system ends a job so: workers are taken along
     warnings.showwarning = lambda message, *_, **__: note(f"warning: {message}")
     try:

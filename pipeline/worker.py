@@ -6,7 +6,6 @@ Whatever the executor, this is the code that runs. The worker publishes; the dri
 from __future__ import annotations
 
 import contextlib
-import os
 import time
 import traceback
 from collections.abc import Callable
@@ -275,9 +274,3 @@ def checkpoint_name(run_id: str) -> str:
 def checkpoint_url(task: Task) -> str:
     """Path or URL of the same."""
     return f"{task.store}/{checkpoint_name(task.run_id)}"
-
-
-def quiet_threads() -> None:
-    """One thread for every numeric library of this process; before they are imported."""
-    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-        os.environ[name] = "1"

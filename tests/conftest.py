@@ -3,7 +3,6 @@
 import hashlib
 import logging
 import math
-import os
 import secrets
 import signal
 from collections.abc import Callable, Iterator
@@ -13,9 +12,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-# before torch or numpy is imported: threads that wait for each other make small models many times slower
-for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-    os.environ.setdefault(_name, "1")
+from algoprogress.pipeline import threads
+
+threads.one()  # before torch is imported, and in every process that a test starts
 
 # a shell that runs this in the background has its children ignore Ctrl-C, and so would the commands under test
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

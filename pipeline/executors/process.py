@@ -15,8 +15,9 @@ from multiprocessing.connection import Connection
 from multiprocessing.reduction import DupFd
 from typing import IO, Any
 
+from algoprogress.pipeline import threads
 from algoprogress.pipeline.redaction import redact
-from algoprogress.pipeline.worker import Outcome, Task, quiet_threads, work
+from algoprogress.pipeline.worker import Outcome, Task, work
 from algoprogress.pipeline.worklog import TAIL_BYTES
 
 
@@ -27,7 +28,7 @@ def _serve(pipe: Connection, output: _Shared) -> None:
         os.dup2(output.descriptor, stream)
     faulthandler.enable()  # where a crash in a library happened
     threading.Thread(target=_end_with_driver, daemon=True).start()
-    quiet_threads()
+    os.environ.update(threads.of(1))
     with contextlib.suppress(EOFError, OSError):
         while True:
             task = pipe.recv()
