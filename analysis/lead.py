@@ -176,8 +176,8 @@ def sharpness_summary(rows: pd.DataFrame, along: Mapping[str, str], since: int, 
         reference: update_of of the optimizer that ratios are to.
 
     Returns:
-        [along, update_of, clipped, median, least, most, below, n]: ratios of sharpness, plain and clipped, and how many
-        of the n places have an update less sharp than the reference's.
+        [along, update_of, clipped, clip, median, least, most, below, n]: ratios of sharpness, plain and with a share
+        `clip` of the coordinates clipped, and how many of the n places have an update less sharp than the reference's.
     """
     from algoprogress.analysis.curvature.ratios import with_ratios
 
@@ -185,10 +185,12 @@ def sharpness_summary(rows: pd.DataFrame, along: Mapping[str, str], since: int, 
     ratios = with_ratios(kept, reference).assign(along=kept["run_id"].map(along))
     table = []
     for (trajectory, optimizer), part in ratios.groupby(["along", "update_of"], sort=False):
-        for clipped, column in ((False, "ratio"), (True, "clipped_ratio")):
-            values = part[column].to_numpy(float)
+        plain = part.drop_duplicates(["run_id", "step"])["ratio"]  # which is in the probe of each share
+        by_clip = [(True, share, own["clipped_ratio"]) for share, own in part.groupby("how_clip")]
+        for clipped, share, ratio in [(False, np.nan, plain), *by_clip]:
+            values = ratio.to_numpy(float)
             found = {"median": np.median(values), "least": values.min(), "most": values.max()}
-            named: dict[str, object] = {"along": trajectory, "update_of": optimizer, "clipped": clipped}
+            named: dict[str, object] = {"along": trajectory, "update_of": optimizer, "clipped": clipped, "clip": share}
             table.append({**named, **found, "below": int((values < 1).sum()), "n": len(values)})
     return pd.DataFrame(table)
 
@@ -200,7 +202,8 @@ def clipping_table(
 
     Args:
         runs: of a study of clipping; see `best_configurations`.
-        sharpness: of probes along the run of the bare optimizer, `how_clip` telling what share was clipped.
+        sharpness: as of `Store.sharpness()`; of it counts what was measured along the runs of the bare optimizer at
+            the budget, `how_clip` telling what share was clipped.
         arms: arm -> the share of coordinates that it clips.
         bare: arm of the optimizer without clipping, whose name in `update_of` it is too.
         target: arm of the optimizer that it is to come near, such as adam.
@@ -220,10 +223,12 @@ def clipping_table(
             raise ValueError(f"the arm {arm!r} has no finished run: submit its study first")
     places = sharpness[(sharpness["update_of"] == bare) & (sharpness["step"] >= since)]
     removed = 1 - (places["clipped"].abs() / places["sharpness"].abs())
+    of_bare = best[best["arm"] == bare].groupby("compute_budget")["run_id"].agg(set)
     rows = []
     for arm, clip in arms.items():
-        here = removed[np.isclose(places["how_clip"].astype(float), clip)]
+        clipped = np.isclose(places["how_clip"].astype(float), clip)
         for budget in losses[arm].index.intersection(losses[bare].index).intersection(losses[target].index):
+            here = removed[clipped & places["run_id"].isin(of_bare[budget])]
             gap = losses[bare, budget] - losses[target, budget]
             rows.append(
                 {

@@ -8,13 +8,13 @@ import numpy as np
 import pandas as pd
 
 
-def with_ratios(rows: pd.DataFrame, reference: str, by: Sequence[str] = ("run_id", "step")) -> pd.DataFrame:
+def with_ratios(rows: pd.DataFrame, reference: str, by: Sequence[str] = ("probe_id",)) -> pd.DataFrame:
     """The rows with `ratio` and `clipped_ratio`: sharpness over the absolute one of the reference's plain update.
 
     Args:
         rows: [update_of, sharpness, clipped] and the columns of `by`, as of `Store.sharpness()`.
         reference: update_of of the optimizer that ratios are to.
-        by: what tells one place of a trajectory from another.
+        by: what tells one measurement from another: of a run, at a step, with a share of coordinates clipped.
 
     Raises:
         ValueError: a place where the reference was not measured.

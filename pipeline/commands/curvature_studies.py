@@ -49,7 +49,7 @@ def lead(
     stored = there.study(study)
     pairs = _pairs(stored)
     runs = there.runs(study, status=None)
-    measured = _heterogeneity(there, study, runs, at, batch_norm)
+    measured = _heterogeneity(there, stored, runs, at, batch_norm)
     measured = measured[measured["blocks"] == blocks]
     models = _models(runs, pairs)
     with notes():
@@ -92,11 +92,16 @@ def over_steps(
     stored, runs = there.study(study), there.runs(study, status=None)
     if blocks not in ("all", "without_ends"):
         raise ValueError(f"--blocks is all or without_ends, not {blocks!r}")
-    measured = _heterogeneity(there, study, runs, None, None)
+    measured = _heterogeneity(there, stored, runs, None, None)
     models = _models(runs, _pairs(stored))
     kept = measured[measured["blocks"] == blocks].assign(model=measured["run_id"].map(models))
-    by = ["model", "step", "how_batch_norm"]
-    found = kept.groupby(by, sort=False)
+    found = kept.groupby(["model", "step", "how_batch_norm"], sort=False)
+    for place, n in found["n_blocks"].unique().items():
+        if len(n) > 1:
+            raise ValueError(
+                f"{' at step '.join(map(str, place[:2]))} was measured in {' and in '.join(map(str, n))} blocks: "
+                f"remove the spectra of the older version from {there.url}/spectra, and submit the study again"
+            )
     table = found[[*MEASURES, "js_grid_sum"]].mean()
     table = table.assign(
         js_least=found["js_nats"].min(),
@@ -120,14 +125,14 @@ def ratios(
     from algoprogress.analysis.lead import sharpness_summary
 
     there = open_store(store)
-    there.study(study)
-    rows = there.sharpness(study)
-    _measured(rows, study)
+    rows = _asked(there.sharpness(study), there.study(study), "sharpness")
     arms = _arms(there.runs(study, status=None))
     if figure is not None:
         from algoprogress.analysis.figures.lead import ratios_over_steps
 
-        both = with_ratios(rows, reference).assign(along=rows["run_id"].map(arms))
+        shares = sorted(rows["how_clip"].unique())
+        one = rows[rows["how_clip"] == shares[len(shares) // 2]]  # a figure has one dotted line an optimizer
+        both = with_ratios(one, reference).assign(along=one["run_id"].map(arms))
         for arm in dict.fromkeys(both["along"]):
             draw_to(figure.with_name(f"{figure.stem}-{arm}{figure.suffix}"), ratios_over_steps, both[both.along == arm])
     emit(sharpness_summary(rows, arms, since, reference), as_json)
@@ -145,15 +150,14 @@ def clipped(
     from algoprogress.analysis.lead import clipping_table
 
     there = open_store(store)
-    arms = {}
-    for arm in there.study(study)["arms"]:
+    stored, arms = there.study(study), {}
+    for arm in stored["arms"]:
         name, _, share = arm.rpartition("_")
         if name == bare and share.replace(".", "", 1).isdigit():
             arms[arm] = float(share)
     if not arms:
         raise ValueError(f"the study {study} has no arm such as {bare}_0.1, {bare} with a share of coordinates clipped")
-    sharpness = there.sharpness(study)
-    _measured(sharpness, study)
+    sharpness = _asked(there.sharpness(study), stored, "sharpness")
     emit(clipping_table(there.runs(study, status=None), sharpness, arms, bare, target, since), as_json)
 
 
@@ -184,27 +188,41 @@ def _models(runs: pd.DataFrame, pairs: dict[str, str]) -> dict[str, str]:
 
 
 def _heterogeneity(
-    there: Store, study: str, runs: pd.DataFrame, at: str | None, batch_norm: str | None
+    there: Store, stored: dict[str, Any], runs: pd.DataFrame, at: str | None, batch_norm: str | None
 ) -> pd.DataFrame:
     """Of the probes at an end of their runs, and of one mode of batch norms; None: of all."""
     from algoprogress.analysis.lead import heterogeneity_table
 
-    spectra = there.spectra(study)
-    _measured(spectra, study)
-    if at is not None:
-        last = dict(zip(runs["run_id"], runs["steps"], strict=True))
-        spectra = spectra[spectra["step"] == (0 if at == "init" else spectra["run_id"].map(last))]
+    spectra = _asked(there.spectra(stored["name"]), stored, "spectra")
     if batch_norm is not None:
         # a model without batch norms was measured in one way, which is both
         asked = spectra["how_batch_norm"] == batch_norm
-        other = ~spectra["run_id"].isin(spectra.loc[asked, "run_id"])
-        spectra = spectra[asked | other]
-    note(f"{len(spectra['probe_id'].unique())} spectra of {study}")
+        both = spectra.groupby("run_id")["how_batch_norm"].transform("nunique") > 1
+        spectra = spectra[asked | ~both]
+    if at is not None:
+        last = dict(zip(runs["run_id"], runs["steps"], strict=True))
+        spectra = spectra[spectra["step"] == (0 if at == "init" else spectra["run_id"].map(last))]
+    note(f"{len(spectra['probe_id'].unique())} spectra of {stored['name']}")
     return heterogeneity_table(spectra)
 
 
-def _measured(table: pd.DataFrame, study: str) -> None:
+def _asked(table: pd.DataFrame, stored: dict[str, Any], kind: str) -> pd.DataFrame:
+    """Of what was measured of the runs of a study, what the study asked for; all, where it does not say.
+
+    Raises:
+        ValueError: nothing was measured yet.
+    """
+    from algoprogress.results.probefile import probe_id
+
+    probes = [one["probe"] for one in stored.get("probes", ()) if one["probe"]["kind"] == kind]
+    if probes and len(table):
+        ways = [{name: value for name, value in probe.items() if name != "kind"} for probe in probes]
+        places = table[["run_id", "step"]].drop_duplicates().itertuples(index=False, name=None)
+        wanted = {probe_id(kind, run_id, step, how) for run_id, step in places for how in ways}
+        table = table[table["probe_id"].isin(wanted)]
     if table.empty:
+        name = stored["name"]
         raise ValueError(
-            f"nothing was measured of the runs of {study} yet: `algoprogress submit {study}` measures what it asks for"
+            f"nothing was measured of the runs of {name} yet: `algoprogress submit {name}` measures what it asks for"
         )
+    return table

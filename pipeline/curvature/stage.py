@@ -53,14 +53,14 @@ def todo(study: Study, store: Store) -> list[Todo]:
 
 def table(study: Study, store: Store) -> pd.DataFrame:
     """[arm, run_id, kind, steps, state], a row for each probe of each run that is there: what `plan` shows."""
-    missing = {(one.spec.run_id, probe.kind): len(steps) for one in todo(study, store) for probe, steps in one.wanted}
+    missing = {(one.spec.run_id, probe): len(steps) for one in todo(study, store) for probe, steps in one.wanted}
     rows = []
     study, known = _known(study, store)
     for arm, entry, probing in probed(study, known):
-        run_id, kind = entry.spec.run_id, probing.probe.kind
-        steps = probing.steps(entry.spec.steps)
-        state = f"{missing[run_id, kind]} to do" if (run_id, kind) in missing else "done"
-        rows.append({"arm": arm, "run_id": run_id, "probe": kind, "steps": ", ".join(map(str, steps)), "state": state})
+        run_id, probe, steps = entry.spec.run_id, probing.probe, probing.steps(entry.spec.steps)
+        state = f"{missing[run_id, probe]} to do" if (run_id, probe) in missing else "done"
+        shown = ", ".join(map(str, steps))
+        rows.append({"arm": arm, "run_id": run_id, "probe": probe.kind, "steps": shown, "state": state})
     return pd.DataFrame(rows, columns=["arm", "run_id", "probe", "steps", "state"])
 
 

@@ -141,6 +141,7 @@ def updates() -> pd.DataFrame:
                 for clip in (0.1, 0.5):
                     rows.append(
                         {
+                            "probe_id": f"{run_id} {step} {clip}",
                             "run_id": run_id,
                             "step": step,
                             "update_of": name,
@@ -154,28 +155,43 @@ def updates() -> pd.DataFrame:
 
 
 def test_ratios_are_to_the_absolute_sharpness_of_the_reference_at_the_same_place():
-    rows = updates()[lambda t: t["how_clip"] == 0.5]
-    found = with_ratios(rows, "sgd").set_index(["run_id", "step", "update_of"])
+    rows = updates()
+    found = with_ratios(rows, "sgd").set_index(["how_clip", "run_id", "step", "update_of"]).loc[0.5]
     assert found.loc[("r2", 100, "sgd"), "ratio"] == -1.0
     assert found.loc[("r1", 100, "adam"), "ratio"] == pytest.approx(0.1)
     assert found.loc[("r1", 100, "sgd"), "clipped_ratio"] == 0.5
     with pytest.raises(ValueError, match="no update of 'lion'; updates are those of sgd, adam"):
         with_ratios(rows, "lion")
     table = sharpness_summary(rows, {"r1": "gpt_adam"}, since=100)
-    adam = table[(table["update_of"] == "adam") & ~table["clipped"]].iloc[0]
-    assert (adam["median"], adam["below"], adam["n"]) == (pytest.approx(0.1), 2, 2)
+    adam = table[table["update_of"] == "adam"]
+    assert list(adam["clipped"]) == [False, True, True]
+    assert list(adam["clip"].iloc[1:]) == [0.1, 0.5]
+    assert list(adam["median"]) == pytest.approx([0.1, 0.09, 0.05])
+    assert list(zip(adam["below"], adam["n"], strict=True)) == [(2, 2)] * 3
     lines = along_updates(rows.assign(at=rows["step"]))
     assert set(lines["length"]) == {0.0, 1.0}
 
 
 def test_the_gap_that_clipping_closes_stands_beside_the_sharpness_it_removes():
     losses = {"sgd": 3.0, "adam": 2.0, "sgd_0.1": 2.75, "sgd_0.5": 2.5}
-    columns = {"compute_budget": 1e9, "seed": 0, "status": "done"}
-    runs = pd.DataFrame([{"arm": a, "loss": v, "configuration_id": a, **columns} for a, v in losses.items()])
-    table = clipping_table(runs, updates(), {"sgd_0.1": 0.1, "sgd_0.5": 0.5}, "sgd", "adam", since=100)
-    assert list(table["gap_closed"]) == [0.25, 0.5]
-    assert list(table["sharpness_removed"]) == pytest.approx([0.1, 0.5])
-    assert list(table["n_places"]) == [4, 4]
+    columns = {"seed": 0, "status": "done"}
+    runs = pd.DataFrame(
+        [
+            {"arm": a, "loss": v, "compute_budget": c, "configuration_id": f"{a}{c}", "run_id": f"{a}{c:g}", **columns}
+            for c in (1e9, 1e10)
+            for a, v in losses.items()
+        ]
+    )
+    # along SGD's run at each budget, and along Adam's, which says nothing of what clipping takes from SGD
+    along = {"r1": "sgd1e+09", "r2": "sgd1e+10"}
+    own = updates().assign(run_id=lambda t: t["run_id"].map(along))
+    own.loc[own["run_id"] == "sgd1e+10", "clipped"] *= 0.5
+    others = updates().assign(run_id="adam1e+09", clipped=0.0)
+    sharpness = pd.concat([own, others], ignore_index=True)
+    table = clipping_table(runs, sharpness, {"sgd_0.1": 0.1, "sgd_0.5": 0.5}, "sgd", "adam", since=100)
+    assert list(table["gap_closed"]) == [0.25, 0.25, 0.5, 0.5]
+    assert list(table["sharpness_removed"]) == pytest.approx([0.1, 0.55, 0.5, 0.75])
+    assert list(table["n_places"]) == [2] * 4
     with pytest.raises(ValueError, match="'lion' has no finished run"):
         clipping_table(runs, updates(), {"lion": 0.1}, "sgd", "adam", since=100)
 
