@@ -13,6 +13,11 @@ if TYPE_CHECKING:
     from algoprogress.analysis.curvature.products import Product
 
 
+def hutch_bytes(n: int, products: int) -> int:
+    """What `hutch` holds at once: four (n, products / 3) matrices of float64, signs, range and their products."""
+    return 4 * 8 * n * (products // 3)
+
+
 def hutch(product: Product, n: int, products: int, seed: int = 0, device: torch.device | str = "cpu") -> Estimate:
     """tr(A) = tr(Q' A Q) exactly on the range of A S, and Hutchinson's mean of g' A g on the rest.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -13,18 +14,21 @@ from torch import Tensor, nn
 
 from algoprogress.ablations.probes import Measurement, Sharpness, Spectra
 from algoprogress.ablations.spec import RunSpec
+from algoprogress.analysis.curvature.basis import MEMORY
 from algoprogress.analysis.curvature.frames import rows_of
 from algoprogress.analysis.curvature.heterogeneity import VECTORS
 from algoprogress.analysis.curvature.problem import Block, Problem, grouped, named, whole
-from algoprogress.analysis.curvature.products import GaussNewton, Hessian
-from algoprogress.analysis.curvature.quadrature import spectrum
+from algoprogress.analysis.curvature.products import Curvature, GaussNewton, Hessian
+from algoprogress.analysis.curvature.quadrature import Estimate, spectrum
 from algoprogress.analysis.curvature.sharpness import SHARES, directional_sharpness, loss_along
-from algoprogress.analysis.curvature.trace import hutch
+from algoprogress.analysis.curvature.trace import hutch, hutch_bytes
 from algoprogress.pipeline.curvature.blocks import blocks_of
 from algoprogress.pipeline.curvature.subject import batches_of, problem_of
 from algoprogress.pipeline.curvature.teller import Teller
 from algoprogress.pipeline.curvature.updates import as_vector, clipped
 from algoprogress.pipeline.data import Tokens
+
+KEPT = 8  # batches whose graphs stay in memory, each some times what a training step holds; others are built again
 
 
 @dataclass(frozen=True)
@@ -70,19 +74,30 @@ def spectra(probe: Spectra, model: nn.Module, spec: RunSpec, tokens: Tokens, tel
     begun = time.process_time()
     copied, problem = measured_problem(probe, model, spec, tokens)
     blocks = chosen(probe, blocks_of(copied))
-    curvature = (GaussNewton if probe.matrix == "gauss_newton" else Hessian)(problem, blocks)
+    curvature = (GaussNewton if probe.matrix == "gauss_newton" else Hessian)(problem, blocks, KEPT)
     found = []
     for i, block in enumerate(blocks):
         rows = parts.part(i)
         if rows is None:
             teller.begin(f"{i + 1}/{len(blocks)} {block.name}")
             q = spectrum(curvature, block, probe.probes, probe.steps, probe.seed, on_step=teller.share)
-            k = probe.trace_products
-            trace = hutch(curvature.product(block), block.n, k, probe.seed) if k else None
+            trace = trace_of(curvature, block, probe.trace_products, probe.seed)
             rows = rows_of(block.name, block.group, q, trace)
             parts.keep(i, rows)
         found.append(rows)
     return Measured(pd.concat(found, ignore_index=True), problem.mean_loss(), time.process_time() - begun)
+
+
+def trace_of(curvature: Curvature, block: Block, products: int, seed: int, memory: int = 4 * MEMORY) -> Estimate | None:
+    """The trace of a block by Hutch++; None where no products are asked for, or too much would have to be held."""
+    if products and (needed := hutch_bytes(block.n, products)) > memory:
+        warnings.warn(
+            f"the trace of {block.name} is left out: {products} products of Hutch++ with {block.n:,} coordinates hold "
+            f"{needed / 2**30:.1f} GiB, and {memory / 2**30:.1f} are allowed; ask for fewer with --trace-products",
+            stacklevel=2,
+        )
+        return None
+    return hutch(curvature.product(block), block.n, products, seed) if products else None
 
 
 def measured_problem(probe: Measurement, model: nn.Module, spec: RunSpec, tokens: Tokens) -> tuple[nn.Module, Problem]:
@@ -129,7 +144,7 @@ def sharpness(
     begun = time.process_time()
     copied, problem = measured_problem(probe, model, spec, tokens)
     everything = whole(blocks_of(copied))
-    product, rows = Hessian(problem, [everything]).product(everything), []
+    product, rows = Hessian(problem, [everything], KEPT).product(everything), []
     for name, update in updates.items():
         teller.begin(name)
         v = as_vector(everything, update, copied)

@@ -18,6 +18,7 @@ from algoprogress.analysis.curvature.products import GaussNewton, Hessian
 from algoprogress.analysis.curvature.sharpness import directional_sharpness, loss_along
 from algoprogress.pipeline import checkpoint
 from algoprogress.pipeline.curvature.blocks import blocks_of
+from algoprogress.pipeline.curvature.measure import trace_of
 from algoprogress.pipeline.curvature.subject import batches_of, presets, problem_of, steps_of
 from algoprogress.pipeline.curvature.trajectory import trajectory
 from algoprogress.pipeline.curvature.updates import Follower, as_vector, clipped, middle_rate
@@ -74,6 +75,20 @@ def test_an_untied_output_layer_is_a_head():
     torch.manual_seed(0)
     model = Transformer(width=16, n_layers=1, tied=False).build(20, 8)
     assert [block.name for block in named(blocks_of(model), ["head"])] == ["head"]
+
+
+def test_a_trace_that_would_take_too_much_memory_is_left_out_by_a_sentence():
+    batches = [(torch.arange(16).view(2, 8) + k, torch.arange(1, 17).view(2, 8) + k) for k in range(3)]
+    model, problem = problem_of(tiny("modern"), batches, "float64")
+    (block,) = named(blocks_of(model), ["blocks.0.attention.q"])
+    some, all_ = Hessian(problem, [block], 1), Hessian(problem, [block])
+    found, expected = (trace_of(hessian, block, 30, 0) for hessian in (some, all_))
+    assert found is not None
+    assert expected is not None
+    assert found.value == pytest.approx(expected.value)  # graphs that are built again give the same
+    with pytest.warns(UserWarning, match="the trace of blocks.0.attention.q is left out: 30 products"):
+        assert trace_of(all_, block, 30, 0, memory=1000) is None
+    assert trace_of(all_, block, 0, 0) is None
 
 
 @pytest.mark.parametrize("name", ["modern", "retro", "lstm"])
