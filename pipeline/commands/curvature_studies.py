@@ -84,6 +84,12 @@ def lead(
 def over_steps(
     study: StoredStudy,
     blocks: BlocksOption = "without_ends",
+    sigma: Annotated[
+        float | None, typer.Option(help="Width of the kernel; default: the literature's, 1e-5 ** 0.5.")
+    ] = None,
+    normalised: Annotated[
+        bool, typer.Option("--normalised", help="Each block's eigenvalues over its own largest: shapes alone.")
+    ] = False,
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -92,7 +98,10 @@ def over_steps(
     stored, runs = there.study(study), there.runs(study, status=None)
     if blocks not in ("all", "without_ends"):
         raise ValueError(f"--blocks is all or without_ends, not {blocks!r}")
-    measured = _heterogeneity(there, stored, runs, None, None)
+    if sigma is not None and not 0 < sigma < float("inf"):
+        raise ValueError(f"--sigma is the width of a kernel, a number above 0, not {sigma:g}")
+    kernel = {} if sigma is None else {"sigma": sigma}
+    measured = _heterogeneity(there, stored, runs, None, None, normalised, **kernel)
     models = _models(runs, _pairs(stored))
     kept = measured[measured["blocks"] == blocks].assign(model=measured["run_id"].map(models))
     found = kept.groupby(["model", "step", "how_batch_norm"], sort=False)
@@ -188,7 +197,13 @@ def _models(runs: pd.DataFrame, pairs: dict[str, str]) -> dict[str, str]:
 
 
 def _heterogeneity(
-    there: Store, stored: dict[str, Any], runs: pd.DataFrame, at: str | None, batch_norm: str | None
+    there: Store,
+    stored: dict[str, Any],
+    runs: pd.DataFrame,
+    at: str | None,
+    batch_norm: str | None,
+    normalised: bool = False,
+    **kernel: float,
 ) -> pd.DataFrame:
     """Of the probes at an end of their runs, and of one mode of batch norms; None: of all."""
     from algoprogress.analysis.lead import heterogeneity_table
@@ -203,7 +218,10 @@ def _heterogeneity(
         last = dict(zip(runs["run_id"], runs["steps"], strict=True))
         spectra = spectra[spectra["step"] == (0 if at == "init" else spectra["run_id"].map(last))]
     note(f"{len(spectra['probe_id'].unique())} spectra of {stored['name']}")
-    return heterogeneity_table(spectra)
+    if normalised:
+        largest = spectra["node"].abs().groupby([spectra["probe_id"], spectra["block"]]).transform("max")
+        spectra = spectra.assign(node=spectra["node"] / largest.where(largest > 0, 1.0))
+    return heterogeneity_table(spectra, **kernel)
 
 
 def _asked(table: pd.DataFrame, stored: dict[str, Any], kind: str) -> pd.DataFrame:

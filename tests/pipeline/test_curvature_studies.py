@@ -11,7 +11,6 @@ from algoprogress.results import Store
 
 MODELS = {"cnn": 0.0, "mlp": 0.5, "vit": 1.5, "gpt": 3.0}  # ln gain of compute of Adam; the spread of its blocks too
 STEPS = 50
-CLIPS = {"gpt_sgd_0.1": 0.1}
 
 
 def loss(compute: float) -> float:
@@ -105,6 +104,7 @@ def test_sharpness_counts_from_the_step_that_is_asked_for(folder, cli, tmp_path)
         (["lead", "made_up", "--blocks", "some"], "--blocks is all or without_ends, not 'some'"),
         (["lead", "other"], "has no study 'other'"),
         (["ratios", "made_up", "--reference", "lion"], "there is no update of 'lion'"),
+        (["over-steps", "made_up", "--sigma", "0"], "--sigma is the width of a kernel, a number above 0, not 0"),
         (["clipped", "made_up"], "has no arm such as sgd_0.1"),
     ],
 )
@@ -112,6 +112,69 @@ def test_what_cannot_be_told_is_said(words, message, folder, cli):
     code, _, err = cli("curvature", *words, "--store", folder)
     assert code == 2
     assert message in err
+
+
+def test_kernel_and_normalisation_are_the_users_to_choose(folder, cli):
+    words = ["curvature", "over-steps", "made_up", "--store", folder, "--json"]
+
+    def of_mlp(*options: str) -> dict:
+        (row,) = (r for r in json.loads(cli(*words, *options)[1]) if (r["model"], r["step"]) == ("mlp", 0))
+        return row
+
+    assert of_mlp("--sigma", "50")["js_nats"] < 0.1 * of_mlp()["js_nats"]
+    assert of_mlp("--normalised")["js_nats"] == pytest.approx(0, abs=1e-9)  # two nodes each: one shape
+    assert of_mlp("--normalised")["log_spread"] == 0
+    assert of_mlp()["log_spread"] == pytest.approx(0.5)
+
+
+def test_what_somebody_measured_besides_is_not_of_the_study(folder, cli):
+    """A study that says what it asks for counts that alone; blocks of two versions are not averaged."""
+    store = Store(folder)
+    study = store.study("made_up")
+    how = {"batch_norm": "eval"}
+    store.save_study({**study, "probes": [{"probe": {"kind": "spectra", **how}, "at": [0, "final"]}]})
+    words = ["curvature", "over-steps", "made_up", "--store", folder, "--json"]
+    before = json.loads(cli(*words)[1])
+    (run_id, *_) = store.spectra("made_up")["run_id"].unique()
+    other = rows_of("full", "q", Quadrature((np.array([0.0, 7.0]),), (np.array([0.5, 0.5]),), 4))
+    store.publish_probe(probe(run_id, 0, "spectra", steps=99), other)
+    assert json.loads(cli(*words)[1]) == before
+    store.save_study(study)
+    code, _, err = cli(*words)
+    assert code == 2
+    assert "heterogeneity compares blocks" in err or "was measured in" in err
+
+
+def test_the_gap_that_clipping_closes_is_printed(folder, cli, make_run):
+    store = Store(folder)
+    study = store.study("made_up")
+    bare = study["arms"]["gpt_sgd"][-2]
+    record, curve = make_run(architecture={"name": "clipped"}, seed=9, compute=1e11, loss=loss(1e11 * np.exp(1.5)))
+    store.publish(record, curve)
+    arms = {**study["arms"], "gpt_sgd_0.1": [{"run_id": record["run_id"], "compute_budget": 1e11}]}
+    store.save_study({**study, "arms": arms})
+    numbers = {f"top_{share}%": 0.5 for share in ("0.1", "1", "10", "50")}
+    rows = [{"update_of": "gpt_sgd", "sharpness": 2.0, "clipped": 0.5, **numbers, "loss_along": [1.0, 0.9]}]
+    import pandas as pd
+
+    store.publish_probe(probe(bare["run_id"], 100, "sharpness", clip=0.1), pd.DataFrame(rows))
+    words = [
+        "curvature",
+        "clipped",
+        "made_up",
+        "--bare",
+        "gpt_sgd",
+        "--target",
+        "gpt_adam",
+        "--store",
+        folder,
+        "--json",
+    ]
+    code, out, err = cli(*words)
+    assert code == 0, err
+    (row,) = json.loads(out)
+    assert 0 < row["gap_closed"] < 1
+    assert (row["sharpness_removed"], row["n_places"]) == (0.75, 1)
 
 
 def test_a_study_without_probes_says_how_to_measure_them(tmp_path, make_run, cli):
