@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
+from algoprogress.pipeline.failures import verdict
 from algoprogress.results import Store
 from algoprogress.results.studies import study_run_ids
+
+# Seconds without a heartbeat after which a run on another machine is not shown as running. No process waits for this:
+# it compares two machines' clocks, which a claim never does, and so it is longer than clocks are wrong by.
+SILENT = 3600.0
 
 
 class Status:
@@ -28,19 +33,22 @@ class Status:
         stored = [self.store.study(name) for name in ([study] if study is not None else self.store.studies())]
         self._learn({run_id for found in stored for run_id in study_run_ids(found)})
         active = {str(row["run_id"]): row for row in self.store.active().to_dict("records")}
-        failures: dict[str, float] = {}
+        for beat in active.values():
+            beat["stale"] = bool(beat["stale"]) or _silence(beat) > SILENT
+        failures: dict[str, list[dict[Any, Any]]] = {}
         for failure in self.store.failures().to_dict("records"):
-            seconds = failure["seconds"] if math.isfinite(failure["seconds"]) else 0.0
-            failures[failure["run_id"]] = failures.get(failure["run_id"], 0.0) + seconds
+            failures.setdefault(failure["run_id"], []).append(failure)
         submitting = self.store.submits()
         rows = []
         for found in stored:
             cost = {e["run_id"]: _cost(e) for entries in found["arms"].values() for e in entries}
-            for arm, entries in found["arms"].items():
-                rows.append({"study": found["name"], "arm": arm} | self._count(_ids(entries), active, failures))
-            whole = self._count(study_run_ids(found), active, failures)
-            whole["seconds_left"] = self._seconds_left(cost, active)
             alive = submitting[(submitting["study"] == found["name"]) & ~submitting["stale"]]
+            at_work = len(alive) > 0
+            for arm, entries in found["arms"].items():
+                counted = self._count(_ids(entries), active, failures, at_work)
+                rows.append({"study": found["name"], "arm": arm} | counted)
+            whole = self._count(study_run_ids(found), active, failures, at_work)
+            whole["seconds_left"] = self._seconds_left(cost, active)
             rows.append({"study": found["name"], "arm": None} | whole | {"submits": len(alive)})
         return rows
 
@@ -52,7 +60,13 @@ class Status:
             run_ids, *facts = columns
             self._runs.update(zip(run_ids, zip(*facts, strict=True), strict=True))
 
-    def _count(self, ids: list[str], active: dict[str, dict[Any, Any]], failures: dict[str, float]) -> dict[str, Any]:
+    def _count(
+        self,
+        ids: list[str],
+        active: dict[str, dict[Any, Any]],
+        failures: dict[str, list[dict[Any, Any]]],
+        at_work: bool,
+    ) -> dict[str, Any]:
         done, diverged, compute, spent = 0, 0, 0.0, 0.0
         open_ = []
         for run_id in ids:  # one pass: there may be a hundred thousand
@@ -66,9 +80,13 @@ class Status:
             compute += flop
             spent += seconds
         running = [run_id for run_id in open_ if run_id in active and not active[run_id]["stale"]]
-        failed = [run_id for run_id in open_ if run_id in failures and run_id not in running]
+        failed = [
+            run_id
+            for run_id in open_
+            if run_id in failures and run_id not in running and not (at_work and _tried_again(failures[run_id]))
+        ]
         if failures:
-            spent += sum(failures.get(run_id, 0.0) for run_id in ids)
+            spent += sum(_number(failure["seconds"]) for run_id in ids for failure in failures.get(run_id, ()))
         spent += sum(_elapsed(active[run_id]) for run_id in running)
         return {
             "runs": len(ids),
@@ -116,6 +134,19 @@ def _cost(entry: dict[str, Any]) -> float | None:
 
 def _number(value: Any) -> float:
     return float(value) if isinstance(value, int | float) and math.isfinite(value) else 0.0
+
+
+def _tried_again(failures: list[dict[Any, Any]]) -> bool:
+    """Whether a submit that is at work trains the run again by itself."""
+    return verdict(failures, rows=2**31).again
+
+
+def _silence(beat: dict[Any, Any]) -> float:
+    """Seconds since a heartbeat, by two clocks; 0 where it does not say."""
+    try:
+        return (datetime.now(UTC) - datetime.fromisoformat(beat["at"])).total_seconds()
+    except (TypeError, ValueError):
+        return 0.0
 
 
 def _elapsed(beat: dict[Any, Any]) -> float:

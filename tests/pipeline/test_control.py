@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -16,6 +17,7 @@ from algoprogress.pipeline.progress import Progress
 from algoprogress.pipeline.status import Status, history, status
 from algoprogress.pipeline.submit import submit
 from algoprogress.results import Store, submits
+from algoprogress.results.progress import now
 
 pytestmark = pytest.mark.alone
 
@@ -159,6 +161,23 @@ def test_status_counts_failed_attempts_in_the_hours_and_an_unfinished_arm(tiny_s
     assert after["hours"] == pytest.approx(before["hours"] + 1)
     assert (after["done"], after["failed"], after["to_do"], after["running"]) == (6, 1, 1, 0)
     assert after["seconds_left"] is None  # nothing trains, so nothing is known
+
+
+def test_what_a_submit_tries_again_has_not_failed_and_a_silent_machine_trains_nothing(tiny_study, tmp_path):
+    store, study = Store(tmp_path), resolve(tiny_study)
+    submit(study, store, lambda: executors.make("inline"), Progress(), limit=4)
+    lost, broken, elsewhere, silent = (run_id for run_id in study.specs() if run_id not in store.run_ids())
+    store.record_failure(lost, {"class": "infra", "message": "its node was lost", "seconds": 1.0})
+    store.record_failure(broken, {"class": "failed", "message": "no", "seconds": 1.0})
+    hours_ago = (datetime.now(UTC) - timedelta(hours=2)).isoformat(timespec="seconds")
+    for run_id, at in ((elsewhere, now()), (silent, hours_ago)):
+        beat = {"host": "another-machine", "process": "1-1", "at": at, "started_at": at, "tokens_per_second": 5.0}
+        store.folder.replace(f"active/{run_id}.1.json", json.dumps(beat).encode())
+    row = status(store, "tiny")[-1]
+    assert (row["running"], row["failed"], row["to_do"], row["tokens_per_second"]) == (1, 2, 1, 5.0)
+    submits.announce(store.folder, submits.new_driver(), {"study": "tiny", "slots": 1})
+    row = status(store, "tiny")[-1]
+    assert (row["running"], row["failed"], row["to_do"]) == (1, 1, 2)  # the lost one is trained again
 
 
 def test_watching_ends_when_nothing_is_left(tiny_study, tmp_path, cli):
