@@ -141,19 +141,25 @@ def _client(address: str) -> Any:
 
 def _environment() -> dict[str, str]:
     """What the head cannot know: the state of the code that asked. Its own checkout may have no git folder."""
-    state = provenance.code()
-    return {
-        provenance.VARIABLES[key]: str(value)
-        for key, value in {**state, "package_version": provenance.package_version()}.items()
-        if value is not None
+    state = {
+        **provenance.code(),
+        "package_version": provenance.package_version(),
+        "source": provenance.source(),
     }
+    return {provenance.VARIABLES[key]: str(value) for key, value in state.items() if value is not None}
 
 
 def check_version() -> None:
-    """On the head: refuse to train with another version than the one that was asked; run ids could differ."""
+    """On the head: refuse to train with other code than that which asked: run ids and records could differ."""
     asked, here = os.environ.get(provenance.VARIABLES["package_version"]), provenance.package_version()
     if asked is not None and asked != here:
         raise ValueError(f"algoprogress {asked} submitted this job, the cluster has {here}: install the same on both")
+    asked, here = os.environ.get(provenance.VARIABLES["source"]), provenance.source()
+    if asked is not None and asked != here:
+        raise ValueError(
+            f"the code that submitted this job (source {asked}) is not that of the cluster (source {here}): copy the "
+            "checkout there again, such as with `ray rsync-up` or `ray up`"
+        )
 
 
 def _free_id(client: Any, study: str, store: str) -> str:

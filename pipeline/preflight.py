@@ -16,6 +16,7 @@ import subprocess
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from algoprogress.pipeline import provenance
 from algoprogress.results import Store, StoreError, submits
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ def size(n_bytes: float) -> str:
 
 def versions() -> dict[str, str]:
     """What must be the same on all machines."""
-    found = {"python": ".".join(platform.python_version_tuple()[:2])}
+    found = {"python": ".".join(platform.python_version_tuple()[:2]), "source of algoprogress": provenance.source()}
     for package in PACKAGES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found[package] = importlib.metadata.version(package)

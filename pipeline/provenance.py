@@ -18,7 +18,9 @@ VARIABLES = {
     "git_sha": "ALGOPROGRESS_GIT_SHA",
     "git_dirty": "ALGOPROGRESS_GIT_DIRTY",
     "package_version": "ALGOPROGRESS_VERSION",
+    "source": "ALGOPROGRESS_SOURCE",
 }
+SOURCE = ("ablations/**/*.py", "ablations/**/*.c", "analysis/**/*.py", "pipeline/**/*.py", "results/*.py")
 
 
 def now() -> str:
@@ -43,6 +45,15 @@ def code() -> dict[str, Any]:
         "git_sha": sha.strip(),
         "git_dirty": hashlib.sha256(difference.encode()).hexdigest()[:12] if difference else None,
     }
+
+
+@cache
+def source() -> str:
+    """SHA-256 of the code that runs here, 12 digits: a commit is what somebody says of it, and this is what it is."""
+    root, found = Path(__file__).resolve().parents[1], hashlib.sha256()
+    for path in sorted(path for pattern in SOURCE for path in root.glob(pattern)):
+        found.update(f"{path.relative_to(root).as_posix()}\0{path.stat().st_size}\0".encode() + path.read_bytes())
+    return found.hexdigest()[:12]
 
 
 def _git(root: Path, *args: str) -> str | None:

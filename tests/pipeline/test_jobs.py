@@ -76,6 +76,12 @@ def test_another_version_on_the_head_is_refused(monkeypatch):
     monkeypatch.setenv("ALGOPROGRESS_VERSION", "9.9.9")
     with pytest.raises(ValueError, match=r"9\.9\.9 submitted this job, the cluster has .*install the same"):
         jobs.check_version()
+    monkeypatch.setenv("ALGOPROGRESS_VERSION", provenance.package_version())
+    monkeypatch.setenv("ALGOPROGRESS_SOURCE", "0" * 12)
+    with pytest.raises(ValueError, match=f"source 000000000000.*not that of the cluster .source {provenance.source()}"):
+        jobs.check_version()
+    monkeypatch.setenv("ALGOPROGRESS_SOURCE", provenance.source())
+    jobs.check_version()
 
 
 def free_port() -> int:

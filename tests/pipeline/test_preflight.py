@@ -42,6 +42,7 @@ DRIVER = submits.new_driver()
         ({"versions": {**versions(), "torch": "1.0"}}, "the node n has torch 1.0, and this machine .*every node"),
         ({"versions": {k: v for k, v in versions().items() if k != "torch"}}, "the node n has torch none"),
         ({"versions": {**versions(), "python": "3.1"}}, "the node n has python 3.1"),
+        ({"versions": {**versions(), "source of algoprogress": "ab"}}, "the node n has source of algoprogress ab"),
     ],
 )
 def test_a_node_that_cannot_do_the_work_is_named_and_nothing_is_left(tmp_path, answer, said):
