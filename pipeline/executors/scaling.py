@@ -84,7 +84,7 @@ def answer(state: Mapping[str, Any], asked: Mapping[str, float]) -> bool | None:
     """What the state of the second autoscaler says of a request: no type of node has that, one comes, or nothing.
 
     Args:
-        state: {"infeasible": resources of each request that no type of node has, "coming": nodes that it has asked for}.
+        state: {"infeasible": resources of each request that no type of node has, "coming": nodes it has asked for}.
         asked: resources of the request.
     """
     if any(all(bundle.get(name, 0.0) == amount for name, amount in asked.items()) for bundle in state["infeasible"]):
