@@ -11,21 +11,23 @@ import itertools
 import os
 import shlex
 import shutil
-import socket
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from algoprogress.pipeline import provenance
-from algoprogress.pipeline.executors import NotEnoughResources
+from algoprogress.pipeline.executors import ClusterLost, NotEnoughResources
 
 ENTRY = "python -m algoprogress.pipeline.cli"  # the head's own Python, the one that Ray was started with
 PREFIX = "algoprogress-"
 POLL_SECONDS = 1.0
+CONNECT_SECONDS = 5.0  # Ray's client itself would wait for ever for a server that accepts and says nothing
+ANSWER_SECONDS = 30.0  # for what the head has to look up, such as a long log
+TRIES = 5  # of a question to a job that is followed, since a tunnel may be opened again
+AGAIN_SECONDS = 2.0  # between two of them
 EXIT_CODE = "ALGOPROGRESS_EXIT_CODE="  # the last line of a job's log: Ray itself tells only failure from success
 
 
@@ -58,9 +60,25 @@ def submit_job(
 
     Raises:
         ValueError: no cluster answers, it refuses the token, or the store is a path of this machine.
+        ClusterLost: it has stopped answering; the job goes on.
     """
     _check_store(store)
     client = _client(address)
+    try:
+        job_id = _queue(client, study, store, options, say)
+    except OSError as error:
+        raise ClusterLost(
+            f"{address} has stopped answering ({one_line(error)}): open the tunnel again; the same command follows "
+            "the job, or queues it if it was not queued"
+        ) from None
+    if not follow:
+        say(f"follow it with the same command, or `ray job logs --follow {job_id}`; progress: `algoprogress status`")
+        return 0
+    return _follow(client, job_id, say)
+
+
+def _queue(client: Any, study: str, store: str, options: Sequence[str], say: Callable[[str], None]) -> str:
+    """The id of the job that does this, which may run already."""
     from ray.job_submission import JobStatus
 
     with tempfile.TemporaryDirectory() as folder:
@@ -92,10 +110,7 @@ def submit_job(
                 metadata=label,
             )
             say(f"queued as {job_id}: {shlex.join(line)}")
-    if not follow:
-        say(f"follow it with the same command, or `ray job logs --follow {job_id}`; progress: `algoprogress status`")
-        return 0
-    return _follow(client, job_id, say)
+    return str(job_id)
 
 
 def words(options: Mapping[str, Any]) -> list[str]:
@@ -117,19 +132,23 @@ def _check_store(store: str) -> None:
 
 
 def _client(address: str) -> Any:
-    where = urlsplit(address)
-    try:  # Ray's client would wait for minutes for a machine that drops its packets
-        socket.create_connection((where.hostname or "", where.port or 8265), timeout=5).close()
-    except (OSError, ValueError):
+    from ray.exceptions import AuthenticationError
+    from ray.job_submission import JobSubmissionClient
+
+    class Client(JobSubmissionClient):  # type: ignore[misc]
+        """Ray's, which waits for no answer for ever."""
+
+        def _do_request(self, method: str, endpoint: str, **options: Any) -> Any:
+            seconds = CONNECT_SECONDS if endpoint == "/api/version" else ANSWER_SECONDS
+            return super()._do_request(method, endpoint, **{"timeout": (CONNECT_SECONDS, seconds), **options})
+
+    try:
+        return Client(address)
+    except (OSError, KeyError):  # those of requests are OSErrors; KeyError: JSON, but not Ray's
         raise ValueError(
             f"no Ray job server answers at {address}: is the tunnel open (`ray dashboard ray_cluster.yaml`), and was "
             "the head started with its dashboard?"
         ) from None
-    from ray.exceptions import AuthenticationError
-    from ray.job_submission import JobSubmissionClient
-
-    try:
-        return JobSubmissionClient(address)
     except AuthenticationError:
         raise ValueError(
             f"{address} refuses the token of this shell: set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or "
@@ -169,13 +188,31 @@ def _free_id(client: Any, study: str, store: str) -> str:
     return next(name for k in itertools.count(1) if (name := f"{stem}-{k}") not in taken)
 
 
+def _asked(client: Any, job_id: str) -> tuple[Any, str]:
+    """Status and log of a job."""
+    for left in reversed(range(TRIES)):
+        try:
+            return client.get_job_status(job_id), client.get_job_logs(job_id)
+        except (OSError, RuntimeError) as error:  # RuntimeError: an answer that is no success, as of a head that starts
+            if not left:
+                raise ClusterLost(
+                    f"the job server has stopped answering ({one_line(error)}): {job_id} goes on without us; open the "
+                    "tunnel again, and the same command follows it"
+                ) from None
+            time.sleep(AGAIN_SECONDS)
+    raise AssertionError("there is a last try")
+
+
+def one_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {next(iter(str(error).strip().splitlines()), '')}"
+
+
 def _follow(client: Any, job_id: str, say: Callable[[str], None]) -> int:
     """Print the log as it grows; interrupting leaves the job running."""
     shown, log = 0, ""
     try:
         while True:
-            status = client.get_job_status(job_id)
-            log = client.get_job_logs(job_id)
+            status, log = _asked(client, job_id)
             lines = log[shown:].splitlines(keepends=True)
             whole = lines if status.is_terminal() else [line for line in lines if line.endswith("\n")]
             shown += sum(map(len, whole))

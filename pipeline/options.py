@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from algoprogress.pipeline.executors.scaling import NODE_SECONDS
+
 
 class Cancelled(Exception):
     """Somebody asked this submit to stop."""
@@ -23,6 +25,7 @@ class Options:
         checkpoint_seconds: between two checkpoints of a run.
         ensembles: train runs of one shape together: True: wherever it is possible; False: never; None: where it pays.
         compile_for: workers among which torch.compile has to repay its cost, shape by shape; 0: it is not used.
+        node_seconds: to wait for a node that can take a run, where the cluster has none.
     """
 
     time_limit: float | None = None
@@ -34,6 +37,7 @@ class Options:
     checkpoint_seconds: float = 600.0
     ensembles: bool | None = None
     compile_for: int = 0
+    node_seconds: float = NODE_SECONDS
 
     @property
     def together(self) -> bool | None:

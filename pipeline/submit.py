@@ -21,6 +21,7 @@ from algoprogress.ablations.study import Study
 from algoprogress.pipeline import preflight, provenance
 from algoprogress.pipeline.ensembles.executor import bundled
 from algoprogress.pipeline.executors import Executor
+from algoprogress.pipeline.executors.scaling import Patience
 from algoprogress.pipeline.failures import Verdict, verdict
 from algoprogress.pipeline.options import Cancelled, Options, Summary
 from algoprogress.pipeline.plan import losses, worth_compiling
@@ -51,6 +52,7 @@ def submit(
     Raises:
         StoreError: the store cannot be written, or is not the same folder on every node.
         Unfit: the disk or the nodes cannot do the work.
+        ClusterLost: no node could take a run for `node_seconds`.
     """
     begun = time.monotonic()
     store.writable()
@@ -92,6 +94,8 @@ class _Loop:
         self.grid, self.study, self.store, self.progress, self.options = grid, grid, store, progress, options
         self.make_executor = make_executor
         self.executor: Executor | None = None
+        self.checked = False  # whether its nodes can do the work
+        self.patience = Patience(progress.say, options.node_seconds)
         self.driver = submits.new_driver()
         self.losses: dict[str, float] = {}
         self.specs: dict[str, RunSpec] = {}  # of the study, longest first
@@ -160,9 +164,11 @@ class _Loop:
             self.announce()
         while True:
             self.fill()
-            waiting = self.elsewhere and not self.halted and not self.full()
+            waiting = (self.elsewhere or self.todo) and not self.halted and not self.full()
             if not self.running and not waiting:
                 return
+            if self.executor is not None:
+                self.patience.enough(self.executor.slots)
             if self.executor is not None and self.running:
                 for outcome in self.executor.wait(1.0):
                     self.settle(outcome)
@@ -176,10 +182,14 @@ class _Loop:
         while self.todo and not self.halted and not self.full():
             if self.executor is None:
                 self.executor = bundled(self.make_executor(), self.options.device, self.options.together)
+            if not self.executor.slots:
+                return
+            if not self.checked:
                 specs = [self.specs[run_id] for run_id in self.todo]
                 share = self.options.gpus_per_run
                 for doubt in preflight.check_nodes(self.executor, self.store, self.driver, specs, share):
                     self.progress.say(doubt)
+                self.checked = True
             if len(self.running) >= per_slot * self.executor.slots:
                 return
             run_id, over = self.todo.popitem(last=False)

@@ -118,7 +118,48 @@ class TestClusterFiles:
         config = yaml.safe_load(file.read_text())
         assert config["file_mounts"]["~/algoprogress"] == "."
         assert any("pip install" in line and "-e" in line for line in config["setup_commands"])
+        assert all("-c deploy/constraints.txt" in line for line in config["setup_commands"] if "pip install" in line)
         assert {".git", ".venv", "results/data"} <= set(config["rsync_exclude"])
+
+
+def test_the_pinned_versions_are_allowed_ones_of_all_that_must_be_equal_on_all_nodes():
+    import tomllib
+
+    from packaging.requirements import Requirement
+
+    from algoprogress.pipeline.preflight import PACKAGES
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    allowed = {r.name: r.specifier for r in map(Requirement, project)}
+    lines = (ROOT / "deploy" / "constraints.txt").read_text().splitlines()
+    pinned = {r.name: str(r.specifier) for r in map(Requirement, (x for x in lines if not x.startswith("#")))}
+    assert set(pinned) == set(PACKAGES) - {"algoprogress"}  # which is the checkout
+    for name, version in pinned.items():
+        assert version.startswith("==")
+        assert version.removeprefix("==") in allowed[name]
+
+
+class TestCloud:
+    @pytest.fixture
+    def config(self) -> dict:
+        return yaml.safe_load((ROOT / "ray_cluster.yaml").read_text())
+
+    def test_every_node_names_an_image_that_ray_hands_on_to_ec2_as_it_is(self, config):
+        from ray.autoscaler._private.aws.config import _check_ami
+
+        before = {name: kind["node_config"]["ImageId"] for name, kind in config["available_node_types"].items()}
+        _check_ami(config)  # which puts an Ubuntu 18.04 where it finds none
+        after = {name: kind["node_config"]["ImageId"] for name, kind in config["available_node_types"].items()}
+        assert after == before
+        assert all(image.startswith("resolve:ssm:/aws/service/") and "24.04" in image for image in after.values())
+
+    def test_the_heads_own_venv_has_what_rays_provider_imports(self, config):
+        assert any(".venv/bin/pip install" in line and "boto3" in line for line in config["head_setup_commands"])
+        assert all("~/algoprogress" in line for line in config["head_start_ray_commands"])
+
+    def test_every_node_may_use_the_bucket_by_a_profile_of_its_own(self, config):
+        names = [kind["node_config"]["IamInstanceProfile"]["Name"] for kind in config["available_node_types"].values()]
+        assert len(set(names)) == len(config["available_node_types"])
 
 
 class TestKubeRay:

@@ -242,7 +242,8 @@ def submit(
         note(f"{found.name} was cancelled; every finished run is kept, and the same command goes on from there")
     for message in summary.waiting.values():
         note(f"warning: {message}")
-    if failed or summary.cancelled:
+    unexplained = summary.left and limit is None and not fail_fast
+    if failed or summary.cancelled or unexplained:
         for item in failed:
             note(f"failed {item['run_id']}: {item['message']}")
         raise typer.Exit(RUNS_FAILED)

@@ -13,6 +13,7 @@ import pandas as pd
 from algoprogress.ablations.best import probed
 from algoprogress.ablations.spec import RunSpec
 from algoprogress.ablations.study import Study
+from algoprogress.pipeline.executors.scaling import Patience
 from algoprogress.pipeline.plan import losses as losses_of
 from algoprogress.pipeline.plan import refined
 from algoprogress.pipeline.worker import Outcome, Task
@@ -108,9 +109,10 @@ def run(
     total, finished, failed = len(waiting), 0, dict[str, str]()
     arms = {one.spec.run_id: one.arm for one in waiting}
     say(f"{study.name}: {sum(one.n_probes for one in waiting)} probes of {total} runs to measure")
-    executor, running, begun = make_executor(), 0, time.monotonic()
+    executor, running, begun, patience = make_executor(), 0, time.monotonic(), Patience(say)
     try:
         while waiting or running:
+            patience.enough(executor.slots)
             while waiting and running < QUEUED * executor.slots:
                 executor.start(_task(waiting.pop(0), store, study.name))
                 running += 1

@@ -113,7 +113,7 @@ class EnsembleExecutor:
         if longest.shape is None or len(mates) < longest.least:
             return [longest]
         known = [*self._waiting.values(), *(waiting for sent in self._sent.values() for waiting in sent)]
-        share = sum(waiting.compute for waiting in known) / self.inner.slots
+        share = sum(waiting.compute for waiting in known) / max(1, self.inner.slots)  # a node may just have gone
         n = min(self.choice.most, math.ceil(share / longest.compute))
         return mates[:n] if n >= longest.least else [longest]
 

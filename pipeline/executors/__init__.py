@@ -22,7 +22,7 @@ class Executor(Protocol):
 
     @property
     def slots(self) -> int:
-        """Runs at once; a cluster that grows or shrinks changes it."""
+        """Runs at once; a cluster that grows or shrinks changes it, and there may be none until a node comes."""
 
     def start(self, task: Task) -> None:
         """Queue a task. At most a small multiple of `slots` are queued at once."""

@@ -25,12 +25,14 @@ from algoprogress.pipeline.executors.cluster import (
     workers,
 )
 from algoprogress.pipeline.executors.local_ray import ENVIRONMENT, LOOPBACK, LocalCluster
+from algoprogress.pipeline.executors.scaling import will_grow
 from algoprogress.pipeline.worker import Outcome, Task, work
 
 CPUS = 1  # of a run: one thread each, so that runs do not wait for each other
 ORPHAN_SECONDS = 5.0
 STARTS = 3  # Ray gives a node 30 s to start, which a busy machine may not
 COUNT_SECONDS = 15.0  # between two looks at how many nodes there are
+EMPTY_SECONDS = 1.0  # and where none can take a run
 
 
 def gpus_here() -> int:
@@ -49,8 +51,14 @@ def work_under_raylet(task: dict[str, Any]) -> dict[str, Any]:
     return outcome
 
 
+def nothing() -> None:
+    """What is queued where no node can take a run: an autoscaler starts a node for it, as long as this driver lives."""
+
+
 class RayExecutor:
     """A task asks for one CPU, and on request for a share of a GPU.
+
+    A cluster that starts nodes by itself may have none yet: then it has no slots, and is asked for a node.
 
     Args:
         slots: runs at once; by default all cores of a local cluster, and all that fit on a running one.
@@ -61,7 +69,7 @@ class RayExecutor:
 
     Raises:
         NoCluster: no cluster can be used at the address.
-        NotEnoughResources: no node has what one run asks for.
+        NotEnoughResources: no node has what one run asks for, and none will be started that has.
     """
 
     def __init__(
@@ -97,6 +105,11 @@ class RayExecutor:
         self._running: dict[Any, Task] = {}
         self._stopped: set[str] = set()
         self._most, self._gpus, self._type = slots, gpus_per_run, accelerator_type
+        self._wish: Any = None  # the task that waits for a node
+        # max_calls=0: a worker is kept for the next run, so torch is imported once per core, also on GPUs
+        asked: dict[str, Any] = {"accelerator_type": accelerator_type} if accelerator_type is not None else {}
+        one_run = ray.remote(num_cpus=CPUS, num_gpus=gpus_per_run, max_retries=0, max_calls=0, **asked)
+        self._remote, self._nothing = one_run(work), one_run(nothing)
         try:
             on_sigterm = signal.getsignal(signal.SIGTERM)
             self._init(options)
@@ -109,7 +122,7 @@ class RayExecutor:
         except BaseException:
             self.close()
             raise
-        if self.slots < 1:
+        if self.slots < 1 and not self._will_grow():
             has, types = ray.cluster_resources(), accelerators(ray.nodes())
             self.close()
             if accelerator_type is not None and accelerator_type not in types:
@@ -122,9 +135,6 @@ class RayExecutor:
                 f"{has.get('CPU', 0):g} CPU and {has.get('GPU', 0):g} GPU on {len(self._nodes)} nodes: leave "
                 "--gpus-per-run out, ask for less, or start a larger cluster"
             )
-        # max_calls=0: a worker is kept for the next run, so torch is imported once per core, also on GPUs
-        asked: dict[str, Any] = {"accelerator_type": accelerator_type} if accelerator_type is not None else {}
-        self._remote = ray.remote(num_cpus=CPUS, num_gpus=gpus_per_run, max_retries=0, max_calls=0, **asked)(work)
 
     def _init(self, options: dict[str, Any]) -> None:
         for attempt in range(STARTS):
@@ -140,20 +150,31 @@ class RayExecutor:
 
     @property
     def slots(self) -> int:
-        """Runs at once on the nodes that were alive when they were last counted."""
+        """Runs at once on the nodes that were alive when they were last counted, a few seconds ago."""
+        if time.monotonic() - self._counted > (COUNT_SECONDS if any(self._nodes.values()) else EMPTY_SECONDS):
+            self._count()
         fit = sum(self._nodes.values())
         return fit if self._most is None else min(fit, self._most)
 
     def _count(self) -> None:
         self._nodes = workers(self._ray.nodes(), CPUS, self._gpus, self._type)
         self._counted = time.monotonic()
+        if self._local is None and self._wish is None and not any(self._nodes.values()):
+            self._wish = self._nothing.remote()
+        elif self._wish is not None and any(self._nodes.values()):
+            self._ray.cancel(self._wish)
+            self._wish = None
+
+    def _will_grow(self) -> bool:
+        if self._local is not None:
+            return False
+        resources = {"CPU": float(CPUS)} | ({"GPU": self._gpus} if self._gpus else {})
+        return will_grow(resources, lambda: self.slots > 0)
 
     def start(self, task: Task) -> None:
         self._running[self._remote.remote(task.plain())] = task
 
     def wait(self, seconds: float) -> list[Outcome]:
-        if time.monotonic() - self._counted > COUNT_SECONDS:
-            self._count()
         if not self._running:
             time.sleep(min(seconds, 0.1))
             return []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import shutil
@@ -9,13 +10,17 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer, ThreadingHTTPServer
 from pathlib import Path
 
 import psutil
 import pytest
 
 from algoprogress.pipeline import jobs, provenance
+from algoprogress.pipeline.executors import ClusterLost
 from algoprogress.results import Store
 
 pytestmark = pytest.mark.alone
@@ -51,11 +56,127 @@ def test_options_that_a_job_does_not_have_are_refused(cli, tmp_path, words, said
     assert said in err
 
 
+def refused(address: str, store: Path) -> float:
+    """Seconds until a submit to what is no job server is refused, without those in which Python starts."""
+    code = (
+        "import sys, time; from algoprogress.pipeline import jobs; begun = time.monotonic()\n"
+        "try: jobs.submit_job(sys.argv[1], 'smoke', sys.argv[2])\n"
+        "except ValueError as error: print(time.monotonic() - begun, error)"
+    )
+    words = [sys.executable, "-c", code, address, str(store)]
+    took, _, said = subprocess.run(words, capture_output=True, text=True, check=True).stdout.partition(" ")
+    assert said.startswith(f"no Ray job server answers at {address}: is the tunnel open")
+    return float(took)
+
+
 def test_a_dead_address_is_refused_at_once(tmp_path):
-    begun = time.monotonic()
-    with pytest.raises(ValueError, match=r"no Ray job server answers at http://127\.0\.0\.1:1: is the tunnel open"):
-        jobs.submit_job("http://127.0.0.1:1", "smoke", str(tmp_path))
-    assert time.monotonic() - begun < 10
+    assert refused("http://127.0.0.1:1", tmp_path) < 10
+
+
+@pytest.fixture
+def silent() -> Iterator[str]:
+    """A server that accepts, and says nothing."""
+    with socket.create_server(("127.0.0.1", 0), backlog=16) as server:
+        yield f"http://127.0.0.1:{server.getsockname()[1]}"
+
+
+def outside(*words: object) -> tuple[int, str]:
+    """A command in a process of its own: Ray reads the token once per process, and later tests have another."""
+    command = [sys.executable, "-m", "algoprogress.pipeline.cli", *map(str, words)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    return done.returncode, done.stderr
+
+
+def test_a_server_that_accepts_and_stays_silent_is_refused_within_ten_seconds(silent, tmp_path):
+    assert refused(silent, tmp_path) < 10
+
+
+def serve(answer: Callable[[BaseHTTPRequestHandler], None]) -> tuple[HTTPServer, str]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            answer(self)
+
+        do_POST = do_GET
+
+        def log_message(self, *words):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    return server, f"http://127.0.0.1:{server.server_port}"
+
+
+def send_json(request: BaseHTTPRequestHandler, facts: object) -> None:
+    body = json.dumps(facts).encode()
+    request.send_response(200)
+    request.send_header("Content-Type", "application/json")
+    request.send_header("Content-Length", str(len(body)))
+    request.end_headers()
+    request.wfile.write(body)
+
+
+VERSION = {"version": "4", "ray_version": "2.60.0", "ray_commit": "", "session_name": "s"}
+
+
+@pytest.mark.parametrize("says", ["closes", "something else", "other JSON"])
+def test_what_is_no_job_server_or_a_tunnel_without_an_end_is_refused_by_a_sentence(says, tmp_path):
+    def answer(request):
+        if says == "closes":  # as an open tunnel does, whose other end is not there
+            request.connection.shutdown(socket.SHUT_RDWR)
+        elif says == "other JSON":
+            send_json(request, {"hello": "world"})
+        else:
+            request.send_error(502)
+
+    server, address = serve(answer)
+    code, err = outside("submit", "smoke", "--address", address, "--store", tmp_path)
+    server.shutdown()
+    assert code == 2
+    assert f"no Ray job server answers at {address}: is the tunnel open" in err
+
+
+def test_a_tunnel_that_breaks_after_the_first_answer_ends_in_a_sentence(tmp_path):
+    def answer(request):
+        if request.path == "/api/version":
+            send_json(request, VERSION)
+        else:
+            request.connection.shutdown(socket.SHUT_RDWR)
+
+    server, address = serve(answer)
+    code, err = outside("submit", "smoke", "--address", address, "--store", tmp_path)
+    server.shutdown()
+    assert code == 1
+    assert "has stopped answering" in err
+    assert "the same command follows the job" in err
+
+
+@pytest.mark.parametrize("failures", [jobs.TRIES - 1, jobs.TRIES])
+def test_a_job_is_followed_over_a_tunnel_that_breaks_for_a_moment_and_left_to_itself_after_that(failures, monkeypatch):
+    monkeypatch.setattr(jobs, "AGAIN_SECONDS", 0.0)
+
+    class Ended:
+        def is_terminal(self):
+            return True
+
+    class Broken:
+        left = failures
+
+        def get_job_status(self, job_id):
+            self.left -= 1
+            if self.left >= 0:
+                raise ConnectionError("reset by peer")
+            return Ended()  # Ray's own is not imported here: it reads the mode of authentication once per process
+
+        def get_job_logs(self, job_id):
+            return f"trained\n{jobs.EXIT_CODE}0\n"
+
+    said: list[str] = []
+    if failures < jobs.TRIES:
+        assert jobs._follow(Broken(), "job-1", said.append) == 0
+        assert said == ["trained"]
+    else:
+        with pytest.raises(ClusterLost, match="job-1 goes on without us; open the tunnel again, and the same command"):
+            jobs._follow(Broken(), "job-1", said.append)
 
 
 def test_only_a_web_address_is_a_job_server():
