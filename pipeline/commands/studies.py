@@ -163,7 +163,11 @@ def submit(
             raise ValueError(f"{option} is a number above 0, not {value}")
     if time_limit is not None and executor == "inline":
         raise ValueError("--time-limit needs workers that can be stopped: use --executor process or ray")
-    for option, given in (("--time-limit", time_limit), ("--fail-fast", fail_fast), ("--compile", compile_)):
+    shared = 0 < gpus_per_run < 1
+    for option, given in (
+        *(("--time-limit", time_limit), ("--fail-fast", fail_fast), ("--compile", compile_)),
+        ("--gpus-per-run below 1", shared),
+    ):
         if given and ensembles:
             raise ValueError(f"{option} is for runs that are trained one by one: leave out {option} or --ensembles")
     if accelerator_type is not None and not gpus_per_run:

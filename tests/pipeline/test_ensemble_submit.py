@@ -331,3 +331,14 @@ def test_the_benchmark_of_ensembles_says_where_they_are_taken(cli, monkeypatch):
     assert alone["target"] == 0.0
     assert alone["case"].endswith("; alone")
     assert min(taken["ratio"], alone["ratio"]) > 0
+
+
+def test_a_share_of_a_gpu_is_for_one_run(cli):
+    """The estimate of memory is of one run, so runs that share a GPU are not stacked in one process."""
+    from algoprogress.pipeline.options import Options
+
+    assert Options(device="cuda", gpus_per_run=0.25).together is False
+    assert Options(device="cuda", gpus_per_run=1.0).together is None
+    code, _, err = cli("submit", "smoke", "--gpus-per-run", "0.25", "--ensembles")
+    assert code == 2
+    assert "--gpus-per-run below 1 is for runs that are trained one by one" in err
