@@ -41,7 +41,7 @@ class Options:
 
     @property
     def together(self) -> bool | None:
-        """`ensembles`, but for what only runs that are trained one by one can be held to: a share of a GPU is for one."""
+        """`ensembles`, but for what only runs trained one by one can be held to: a share of a GPU is for one."""
         alone = self.time_limit is not None or self.fail_fast or 0 < self.gpus_per_run < 1
         return False if alone else self.ensembles
 
