@@ -203,7 +203,8 @@ def law_table(fit: JointFit, level: float = 0.95) -> pd.DataFrame:
                 law.parameters, *np.quantile(law.parameters_of(arm, theta_BP), [tail, 1 - tail], axis=0), strict=True
             )
         }
-        table[["low", "high"]] = [ends[of] for of in zip(table["arm"], table["parameter"], strict=True)]
+        unknown = (np.nan, np.nan)  # what follows from parameters, such as a_opt
+        table[["low", "high"]] = [ends.get(of, unknown) for of in zip(table["arm"], table["parameter"], strict=True)]
     return table[columns]
 
 
