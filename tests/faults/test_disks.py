@@ -67,7 +67,8 @@ def test_a_disk_that_fills_up_stops_the_submit_and_tears_nothing(
     assert submitted(study_file(), store, *PROCESS).facts()["trained"] == 8 - len(done)
     check_whole(store, undisturbed())
     assert waited < 200
-    outcome("the submit ends with the sentence that says so, no torn file; with space again the rest is trained")
+    said = f"the submit ends {waited:.0f} s later with the sentence that says so"
+    outcome(f"{said}, no torn file; with space the rest is trained")
 
 
 @pytest.mark.fault(12, "files may not grow (a limit on their size)")
