@@ -150,10 +150,10 @@ def equal_exponents(law: Law, *arms: str, n_resamples: int = N_BOOTSTRAP, seed: 
 
 
 def _rise(law: Law, share: Share, *arms: str) -> tuple[float, int]:
-    """How far a restriction of some arms raises the objective of a law with one E, and how many parameters fewer it has.
+    """How far a restriction of some arms raises the objective of a law with one E, and how many parameters it costs.
 
-    At each E of the law's profile all other arms are at their best already, so only the restricted ones are fitted anew;
-    from the lowest of these few steps of all lead to the minimum that a fit from nothing finds.
+    At each E of the law's profile all other arms are at their best already, so only the restricted ones are fitted
+    anew; from the lowest of these few steps of all lead to the minimum that a fit from nothing finds.
     """
     fixed = {p: law.to_working(p, v) for p, v in law.fixed.items()}
     sharing = Sharing.of(law.arms_, law.parameters, law.shareable, law.rescaled, law.tied, fixed, share, law.name)
@@ -170,12 +170,13 @@ def _rise(law: Law, share: Share, *arms: str) -> tuple[float, int]:
     points, every = [law.points_[a] for a in own], np.arange(len(start))
     restricted = HuberSum(law.sums, points, sharing.map_akP[own][:, :, used], sharing.offset_ak[own], law.rows_)
     held = minimise(
-        *(restricted.in_blocks, start[:, used], lower[used], upper[used], restricted.n, law.huber),
-        **{"anneal": (), "hold_P": hold[used], "at_rest": NEAR, "most": STEPS},
+        *(restricted.in_blocks, start[:, used], lower[used], upper[used], restricted.n, law.huber, ()),
+        hold_P=hold[used],
+        at_rest=NEAR,
+        most=STEPS,
     )
-    free = [
-        law.sums(p, np.ones((1, p.y.size)), working[:, a], law.huber, every)[0] for p, a in zip(points, own, strict=True)
-    ]
+    once = [np.ones((1, p.y.size)) for p in points]
+    free = [law.sums(p, once[k], working[:, own[k]], law.huber, every)[0] for k, p in enumerate(points)]
     start[:, used], total = held.theta_BP, profile.objective - np.sum(free, 0) + held.objective_B
     evaluate = HuberSum(law.sums, law.points_, sharing.map_akP, sharing.offset_ak, law.rows_).in_blocks
     found = minimise(evaluate, start[[total.argmin()]], lower, upper, len(law.y_), law.huber, anneal=())

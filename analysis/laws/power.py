@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from algoprogress.analysis.laws.law import LossLaw
-from algoprogress.analysis.objective import Points
+from algoprogress.analysis.objective import POINTS_AT_ONCE, Points, huber, of_members
 
 START_FRACTIONS = (0.0, 0.2, 0.4, 0.6, 0.8, 0.9, 0.97)  # of the lowest loss: starts for E, dense where the curve bends
 EXPONENTS = (1e-4, 5.0)  # hold any law of learning
@@ -44,16 +44,38 @@ class PowerLaw(LossLaw):
         share = reducible * inverse
         return -np.log(inverse), np.stack([np.broadcast_to(inverse, share.shape), share, -x * share], -1)
 
-    def curvature(self, w_Bk: np.ndarray, q_Bn: np.ndarray, *x: np.ndarray) -> np.ndarray:
-        """sum_i q_i (s_i z_i z_i' - J_i J_i'), z = (0, 1, -x) and s the reducible share of the loss."""
-        _, J = self.log_loss(w_Bk, x[0])
-        found = -np.swapaxes(J * q_Bn[:, :, None], 1, 2) @ J
-        share = q_Bn * J[:, :, 1]
-        found[:, 1, 1] += share.sum(1)
-        found[:, 1, 2] -= (share * x[0]).sum(1)
-        found[:, 2, 1] = found[:, 1, 2]
-        found[:, 2, 2] += (share * x[0] ** 2).sum(1)
-        return found
+    def sums(
+        self, points: Points, weight: np.ndarray, w: np.ndarray, delta: float, members: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The same sums entry by entry: a few points an arm are too few for products of matrices.
+
+        With s the reducible share of the loss, ln L has the gradient J = (1 / L, s, -s x), and its second derivative is
+        s z z' - J J', z = (0, 1, -x).
+        """
+        F, G, H = np.empty(len(w)), np.empty((len(w), 3)), np.empty((len(w), 3, 3))
+        size = max(1, POINTS_AT_ONCE // points.y.shape[-1])
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # as in `objective.derivatives`
+            for first in range(0, len(w), size):
+                part = slice(first, first + size)
+                x, y, count = (of_members(values, members[part]) for values in (points.x[0], points.y, weight))
+                E, b, alpha = (w[part, j, None] for j in range(3))
+                reducible = np.exp(b - alpha * x)
+                inverse = 1 / (E + reducible)
+                share = reducible * inverse
+                r = -np.log(inverse) - y
+                rho, psi = huber(r, delta)
+                q = psi * count
+                u, q_share, steep = (psi == r) * count - q, q * share, share * x
+                u_share = u * share
+                F[part] = _dot(rho, count)
+                G[part, 0], G[part, 1], G[part, 2] = _dot(q, inverse), q_share.sum(1), -_dot(q_share, x)
+                H[part, 0, 0] = _dot(u * inverse, inverse)
+                H[part, 0, 1] = H[part, 1, 0] = _dot(u_share, inverse)
+                H[part, 0, 2] = H[part, 2, 0] = -_dot(u * inverse, steep)
+                H[part, 1, 1] = _dot(u_share, share) + G[part, 1]
+                H[part, 1, 2] = H[part, 2, 1] = G[part, 2] - _dot(u_share, steep)
+                H[part, 2, 2] = _dot(u * steep, steep) + _dot(q_share * x, x)
+        return F, G, H
 
     def bounds(self, points: Points) -> tuple[np.ndarray, np.ndarray]:
         highest = np.exp(points.y).max(-1)
@@ -90,3 +112,9 @@ class PowerLaw(LossLaw):
 
     def log_multiplier(self, w: np.ndarray, reference: np.ndarray) -> np.ndarray:
         return (reference[..., 1] - w[..., 1]) / w[..., 2]
+
+
+def _dot(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """sum_i a_i b_i (B,) of rows (B, n), or of one row that serves all."""
+    found: np.ndarray = np.einsum("...n,...n->...", a, b)
+    return found
