@@ -1,6 +1,6 @@
 """From records to tables: one row per run, each column in the type that the schema gives it, in a fixed order."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -98,7 +98,7 @@ def runs_table(facts: pd.DataFrame, studies: Iterable[dict[str, Any]], with_loos
     return pd.concat([part.reset_index(drop=True) for part in ordered], axis="columns")
 
 
-def curves_table(curves: dict[str, Curve]) -> pd.DataFrame:
+def curves_table(curves: Mapping[str, Curve]) -> pd.DataFrame:
     """The rows of all curves, in the order of the mapping, with the column run_id before them."""
     names = [column.name for column in CURVE_COLUMNS]
     if not curves:

@@ -179,6 +179,16 @@ def read_curve(data: bytes, run_id: str) -> Curve:
     return _read_all(data, run_id)[2]
 
 
+def read_run(data: bytes, run_id: str) -> tuple[dict[str, Any], Curve]:
+    """Record and curve of a run from the bytes of its file, every sum verified.
+
+    Raises:
+        Unreadable: If it is not what was written.
+    """
+    record, _, curve = _read_all(data, run_id)
+    return record, curve
+
+
 def read_index_row(data: bytes, run_id: str) -> dict[str, Any]:
     """What the index keeps of a run: its facts, its record as stored, the sums, and the curve's columns; all verified.
 

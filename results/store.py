@@ -208,6 +208,29 @@ class Store(Journal, Probes):
         return found | self.from_files(files.keys() - found.keys(), runfile.read_record, problems)
 
     @uncollected
+    def everything(self) -> tuple[pd.DataFrame, dict[str, dict[str, Any]], dict[str, Curve]]:
+        """All runs of every status, their records, and their curves, each file read once.
+
+        Returns:
+            As `runs(status=None)` and `records()`; and run id -> column of its curve -> its numbers. What is damaged is
+            left out, each with a warning (CorruptRun).
+        """
+        problems: list[Problem] = []
+        files = self.run_files()
+        records = self.from_index(index.records, files, problems)
+        curves: dict[str, Curve] = self.from_index(index.curves, files, problems)
+        both = self.from_files(files.keys() - (records.keys() & curves.keys()), runfile.read_run, problems)
+        records |= {run_id: record for run_id, (record, _) in both.items()}
+        curves |= {run_id: curve for run_id, (_, curve) in both.items()}
+        records |= self.from_files(files.keys() - records.keys(), runfile.read_record, [])  # a curve alone is damaged
+        ordered = sorted(records)
+        rows = flat.pack([row(records[run_id]) for run_id in ordered])
+        found = list(self.readable_studies(problems))
+        table = frames.runs_table(flat.frame(rows, frames.FACTS), found, with_loose=True)
+        table.attrs["corrupt"] = warn(problems)
+        return table, {run_id: records[run_id] for run_id in ordered}, {r: curves[r] for r in ordered if r in curves}
+
+    @uncollected
     def outcomes(self, run_ids: Iterable[str]) -> pd.DataFrame:
         """Of those of these runs that are stored and whole: run_id, status, compute and wall_seconds."""
         problems: list[Problem] = []

@@ -13,9 +13,11 @@ from algoprogress.analysis.answer import answer
 from algoprogress.analysis.bands import gain_bands, law_curves
 from algoprogress.analysis.formatting import flop_text, gain_text, interval_text, number
 from algoprogress.analysis.runs import usable_runs
+from algoprogress.analysis.site.plots import Columns, by_arm
 from algoprogress.analysis.tables import StudyTables, study_tables
 from algoprogress.analysis.warnings import AnalysisWarning
 
+GAIN_COLUMNS = ["compute", "ceg", "ceg_low", "ceg_high", "censored"]
 ALL_BUT_WORDS = re.compile(r"[^A-Za-z0-9._-]+")
 
 
@@ -77,23 +79,36 @@ class Conclusion:
         return {w: {a for a in self.arms if _names(w, a)} for w in self.warnings}
 
     @cached_property
-    def points(self) -> pd.DataFrame:
-        """[arm, compute, loss, run_id, learning_rate] of the runs that count."""
+    def points(self) -> dict[str, Columns]:
+        """Arm -> compute, loss, run_id, learning_rate of its runs that count."""
         assert self.tables is not None
         usable = usable_runs(self.runs[self.runs["arm"].isin(self.tables.fit.arms)])
-        return usable[["arm", "compute", "loss", "run_id", "learning_rate"]]
+        return by_arm(usable[["arm", "compute", "loss", "run_id", "learning_rate"]])
 
     @cached_property
-    def bands(self) -> pd.DataFrame:
-        """Gains by law on a grid of compute, as `gain_bands`; made once, for the pages of the study and of its arms."""
+    def gains(self) -> dict[str, Columns]:
+        """Arm -> its interpolated gains."""
         assert self.tables is not None
-        return gain_bands(self.tables.fit, self.level)
+        table = self.tables.gains
+        return by_arm(table.loc[table["method"] == "interpolated", ["arm", *GAIN_COLUMNS]])
 
     @cached_property
-    def laws(self) -> pd.DataFrame:
-        """Losses by law, as `law_curves`."""
+    def bands(self) -> dict[str, Columns]:
+        """Arm -> its gain by law on a grid of compute, as `gain_bands`."""
         assert self.tables is not None
-        return law_curves(self.tables.fit, self.level)
+        return by_arm(gain_bands(self.tables.fit, self.level))
+
+    @cached_property
+    def laws(self) -> dict[str, Columns]:
+        """Arm -> its loss by law, as `law_curves`."""
+        assert self.tables is not None
+        return by_arm(law_curves(self.tables.fit, self.level))
+
+    @cached_property
+    def front(self) -> dict[str, Columns]:
+        """Arm -> its frontier."""
+        assert self.tables is not None
+        return by_arm(self.tables.fit.front[["arm", "rung", "compute", "loss"]])
 
     @property
     def span(self) -> float:

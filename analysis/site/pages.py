@@ -2,15 +2,19 @@
 
 import json
 from datetime import UTC, datetime
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from algoprogress.analysis.site.tables import download
 from algoprogress.results import Store
+
+if TYPE_CHECKING:
+    from jinja2 import Environment, Template
 
 ASSETS = ("site.css", "site.js")
 
@@ -19,26 +23,15 @@ class Site:
     """A folder that pages are written to, each from a template."""
 
     def __init__(self, out: Path) -> None:
-        from jinja2 import Environment, PackageLoader, StrictUndefined
-
         self.out = out
-        self.environment = Environment(
-            loader=PackageLoader("algoprogress.analysis.site", "."),
-            autoescape=True,
-            undefined=StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-            auto_reload=False,
-        )
-        self.environment.filters["script"] = _script
-        self.environment.globals["made"] = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
+        self.made = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
 
     def page(self, template: str, address: str, **content: Any) -> Path:
         """Write one page; `root` in it leads back to the front page's folder."""
         path = self.out / address
         path.parent.mkdir(parents=True, exist_ok=True)
         root = "../" * address.count("/")
-        html = self.environment.get_template(f"{template}.html.j2").render(root=root, here=address, **content)
+        html = _template(f"{template}.html.j2").render(root=root, here=address, made=self.made, **content)
         path.write_text(html, encoding="utf-8")
         return path
 
@@ -59,6 +52,27 @@ class Site:
         for name in ASSETS:
             (folder / name).write_bytes((files("algoprogress.analysis.site") / name).read_bytes())
         (folder / "plotly.min.js").write_bytes((files("plotly") / "package_data" / "plotly.min.js").read_bytes())
+
+
+@cache
+def _template(name: str) -> "Template":
+    return _environment().get_template(name)
+
+
+@cache
+def _environment() -> "Environment":
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    found = Environment(
+        loader=PackageLoader("algoprogress.analysis.site", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        auto_reload=False,
+    )
+    found.filters["script"] = _script
+    return found
 
 
 def _script(value: Any) -> Any:

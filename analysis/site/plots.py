@@ -38,55 +38,63 @@ class Plot:
         return {"data": self.data, "layout": self.layout, "link": self.link}
 
 
+Columns = Mapping[str, np.ndarray]  # column -> its numbers, or text
+
+
+def by_arm(table: pd.DataFrame) -> dict[str, Columns]:
+    """Arm -> the columns of its rows: made once of a table whose arms have a figure each."""
+    columns = {str(c): table[c].to_numpy() for c in table if c != "arm"}
+    if not len(table):
+        return {}
+    arm_n = table["arm"].to_numpy()
+    return {str(arm): {c: v[arm_n == arm] for c, v in columns.items()} for arm in pd.unique(arm_n)}
+
+
 def gain_plot(
-    gains: pd.DataFrame, bands: pd.DataFrame, arms: Sequence[str], baseline: str, level: float, name: str = "gains"
+    gains: Mapping[str, Columns],
+    bands: Mapping[str, Columns],
+    arms: Sequence[str],
+    baseline: str,
+    level: float,
+    name: str = "gains",
 ) -> Plot:
-    """CEG over the baseline against compute: arguments as for `figures.gain_versus_compute`."""
+    """CEG over the baseline against compute.
+
+    Args:
+        gains: arm -> rows of its interpolated gains, as `figures.gain_versus_compute` has them; others are not drawn.
+        bands: arm -> its gain by law, as `gain_bands`.
+        arms: all of the study, which colours go by.
+    """
     colour, style = colours(arms), styles(arms)
-    values = pd.concat([gains["ceg"], bands["ceg"], pd.Series([1.0])])
-    values = values[np.isfinite(values) & (values > 0)]
-    ends = pd.concat([t[c] for t in (gains, bands) for c in ("ceg_low", "ceg_high")])
-    ends = ends[np.isfinite(ends) & (ends > values.min() / 3) & (ends < values.max() * 3)]
-    bottom, top = min([*values, *ends]) / 1.25, max([*values, *ends]) * 1.25
-    shown = [a for a in arms if a != baseline and a in {*gains["arm"], *bands["arm"]}]
-    aside = _aside(gains["compute"], len(shown))
+    bottom, top = _gain_range([*gains.values(), *bands.values()])
+    shown = [a for a in arms if a != baseline and (a in gains or a in bands)]
+    rungs = np.unique(np.concatenate([own["compute"] for own in gains.values()])) if gains else np.empty(0)
+    aside = _aside(rungs, len(shown))
     data: list[dict[str, Any]] = []
     for k, arm in enumerate(arms):
         if arm not in shown:
             continue
-        own, law = gains[(gains["arm"] == arm) & gains["ceg"].notna()], bands[bands["arm"] == arm].dropna(subset="ceg")
-        if len(law):
-            low, high = law["ceg_low"].clip(lower=bottom / 10), law["ceg_high"].clip(upper=top * 10)
+        own, law = (_kept(of[arm], np.isfinite(of[arm]["ceg"])) if arm in of else {} for of in (gains, bands))
+        if law:
+            ceg, low, high = law["ceg"], law["ceg_low"], law["ceg_high"]
             if len(shown) <= MOST_BANDS:
-                data += band(law["compute"], low.fillna(law["ceg"]), high.fillna(law["ceg"]), colour[arm], arm)
-            told = [gain_text(*row) for row in law[["ceg", "ceg_low", "ceg_high"]].to_numpy(float)]
+                low_shown, high_shown = np.maximum(low, bottom / 10), np.minimum(high, top * 10)
+                low_shown, high_shown = (np.where(np.isnan(v), ceg, v) for v in (low_shown, high_shown))
+                data += band(law["compute"], low_shown, high_shown, colour[arm], arm)
+            told = [gain_text(*row) for row in zip(*(v.tolist() for v in (ceg, low, high)), strict=True)]
             line = {"color": colour[arm], "width": 2, "dash": DASHES[style[arm]]}
             data.append(
-                trace(f"{arm}, by law", law["compute"], law["ceg"], "lines", arm, line=line, text=told)
-                | {"showlegend": not len(own)}
+                trace(f"{arm}, by law", law["compute"], ceg, "lines", arm, line=line, text=told)
+                | {"showlegend": not own}
             )
-        if len(own):
-            rows = own[["ceg", "ceg_low", "ceg_high", "censored", "compute"]].itertuples(index=False)
-            told = [f"{gain_text(*row)}<br>{flop_text(c)} FLOP" for *row, c in rows]
+        if own:
             nudge = aside ** (shown.index(arm) - (len(shown) - 1) / 2)  # arms side by side at a rung
-            bound = own["censored"] != ""
-            up, down = (own["ceg_high"] - own["ceg"]).to_numpy(float), (own["ceg"] - own["ceg_low"]).to_numpy(float)
-            up = np.where(np.isinf(up), top * 10, up)
-            shape = np.where(bound, np.where(own["censored"] == ">", "triangle-up", "triangle-down"), _marker(k))
-            marker = {"color": colour[arm], "size": 10, "line": {"color": "white", "width": 1}}
-            marker |= {"symbol": [f"{s}-open" if b else s for s, b in zip(shape, bound, strict=True)]}
-            error = {"symmetric": False, "array": numbers(np.where(bound, 0, up)), "width": 0, "thickness": 1.5}
-            error |= {"arrayminus": numbers(np.where(bound, 0, down)), "color": colour[arm]}
-            points = trace(
-                arm, own["compute"] * nudge, own["ceg"], "markers", arm, marker=marker, error_y=error, text=told
-            )
-            sign = {"marker": {"color": colour[arm], "size": 10, "symbol": _marker(k)}, "hoverinfo": "skip"}
-            data += [points | {"showlegend": False}, trace(arm, [np.nan], [np.nan], "markers", arm) | sign]
+            data += _gain_points(own, arm, colour[arm], _marker(k), nudge, top)
     one = {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": 1, "y1": 1, "line": {"color": colour[baseline]}}
     label = {"name": html_safe(f"{baseline} (baseline)"), "hoverinfo": "skip", "mode": "lines"}
     data.insert(0, label | {"type": "scatter", "x": [None], "y": [None], "line": {"color": colour[baseline]}})
     axes = layout(COMPUTE, f"gain over {baseline}", y_log=True, y_range=(bottom, top), ticksuffix="×")
-    axes["xaxis"] |= at_rungs(gains["compute"])
+    axes["xaxis"] |= at_rungs(rungs)
     axes |= {"shapes": [one], "showlegend": len(shown) < MOST_NAMED}
     caption = (
         f"Compute-equivalent gain over {baseline}. Markers: interpolated, with intervals; open triangles are bounds, "
@@ -101,10 +109,45 @@ def gain_plot(
     return Plot(name, caption, f"Compute-equivalent gain over {baseline} against training compute", data, axes)
 
 
+def _gain_range(drawn: Sequence[Columns]) -> tuple[float, float]:
+    """Of the axis: every gain, and the ends of intervals unless they are far from all."""
+    values, ends = (
+        np.concatenate([first, *(np.asarray(of[c], float) for of in drawn for c in columns)])
+        for first, columns in (([1.0], ["ceg"]), ([], ["ceg_low", "ceg_high"]))
+    )
+    values = values[np.isfinite(values) & (values > 0)]
+    ends = ends[np.isfinite(ends) & (ends > values.min() / 3) & (ends < values.max() * 3)]
+    both = np.concatenate([values, ends])
+    return float(both.min() / 1.25), float(both.max() * 1.25)
+
+
+def _gain_points(own: Columns, arm: str, colour: str, symbol: str, nudge: float, top: float) -> list[dict[str, Any]]:
+    """Interpolated gains of an arm with their intervals, and its sign in the legend."""
+    ceg, low, high, censored = own["ceg"], own["ceg_low"], own["ceg_high"], own["censored"]
+    rows = zip(*(v.tolist() for v in (ceg, low, high, censored, own["compute"])), strict=True)
+    told = [f"{gain_text(*row)}<br>{flop_text(c)} FLOP" for *row, c in rows]
+    bound = censored != ""
+    up, down = high - ceg, ceg - low
+    up = np.where(np.isinf(up), top * 10, up)
+    shape = np.where(bound, np.where(censored == ">", "triangle-up", "triangle-down"), symbol)
+    marker = {"color": colour, "size": 10, "line": {"color": "white", "width": 1}}
+    marker |= {"symbol": [f"{s}-open" if b else s for s, b in zip(shape, bound, strict=True)]}
+    error = {"symmetric": False, "array": numbers(np.where(bound, 0, up)), "width": 0, "thickness": 1.5}
+    error |= {"arrayminus": numbers(np.where(bound, 0, down)), "color": colour}
+    points = trace(arm, own["compute"] * nudge, ceg, "markers", arm, marker=marker, error_y=error, text=told)
+    sign = {"marker": {"color": colour, "size": 10, "symbol": symbol}, "hoverinfo": "skip"}
+    return [points | {"showlegend": False}, trace(arm, [np.nan], [np.nan], "markers", arm) | sign]
+
+
+def _kept(of: Columns, rows: np.ndarray) -> Columns:
+    """Those rows; nothing where there is none."""
+    return {c: v[rows] for c, v in of.items()} if rows.any() else {}
+
+
 def loss_plot(
-    runs: pd.DataFrame,
-    front: pd.DataFrame,
-    laws: pd.DataFrame,
+    runs: Mapping[str, Columns],
+    front: Mapping[str, Columns],
+    laws: Mapping[str, Columns],
     arms: Sequence[str],
     link: str,
     order: Sequence[str] | None = None,
@@ -113,39 +156,43 @@ def loss_plot(
     """Every run as a point that leads to its page, the frontier as a marker, the law as a line.
 
     Args:
-        runs: [arm, compute, loss, run_id, learning_rate] and what else there is.
-        front, laws: as for `figures.loss_versus_compute`.
+        runs: arm -> compute, loss, run_id, learning_rate.
+        front, laws: arm -> rows of what `figures.loss_versus_compute` draws.
         order: all arms of the study, which colours go by.
     """
     order = list(order or arms)
     colour, style = colours(order), styles(order)
-    shown = runs[runs["arm"].isin(arms) & np.isfinite(runs["loss"].astype(float))]
-    left_out = 0
-    if len(shown) > MOST_POINTS:
-        left_out = len(shown) - MOST_POINTS
-        shown = shown.iloc[np.linspace(0, len(shown) - 1, MOST_POINTS).astype(int)]
+    shown = {a: _kept(runs[a], np.isfinite(runs[a]["loss"].astype(float))) for a in arms if a in runs}
+    shown = {a: own for a, own in shown.items() if own}
+    n_shown, left_out = sum(len(own["loss"]) for own in shown.values()), 0
+    if n_shown > MOST_POINTS:
+        left_out = n_shown - MOST_POINTS
+        kept = np.isin(np.arange(n_shown), np.linspace(0, n_shown - 1, MOST_POINTS).astype(int))
+        parts = np.split(kept, np.cumsum([len(own["loss"]) for own in shown.values()])[:-1])
+        shown = {a: _kept(own, part) for (a, own), part in zip(shown.items(), parts, strict=True)}
     data: list[dict[str, Any]] = []
     for arm in arms:
-        own, best, law = (t[t["arm"] == arm] for t in (shown, front, laws))
-        if len(law):
+        own, best, law = (of.get(arm, {}) for of in (shown, front, laws))
+        if law:
             data += band(law["compute"], law["loss_low"], law["loss_high"], colour[arm], arm)
             line = {"color": colour[arm], "width": 2, "dash": DASHES[style[arm]]}
             data.append(trace(f"{arm}, by law", law["compute"], law["loss"], "lines", arm, line=line, legend=False))
-        if len(own):
+        if own:
             marker = {"color": colour[arm], "size": 6, "opacity": 0.35, "symbol": _marker(order.index(arm))}
             rate = [f"learning rate {v:g}" for v in own["learning_rate"]] if "learning_rate" in own else None
             points = trace(f"{arm}, a run", own["compute"], own["loss"], "markers", arm, marker=marker, text=rate)
-            data.append(points | {"customdata": own["run_id"].tolist(), "showlegend": not len(best)})
-        if len(best):
+            data.append(points | {"customdata": own["run_id"].tolist(), "showlegend": not best})
+        if best:
             marker = {"color": colour[arm], "size": 10, "line": {"color": "white", "width": 1}}
             marker |= {"symbol": _marker(order.index(arm))}
             data.append(trace(arm, best["compute"], best["loss"], "markers", arm, marker=marker))
-    seen = front[front["arm"].isin(arms)]["loss"] if len(front) else shown["loss"]
+    losses = _all(shown, "loss")
+    seen = _all({a: front[a] for a in arms if a in front}, "loss") if front else losses
     y_range, above = None, 0
     if len(seen):
         low, high = float(seen.min()), float(seen.max())
         top = max(high + 0.35 * (high - low), high + 0.05)
-        above = int((shown["loss"] > top).sum())
+        above = int((losses > top).sum())
         y_range = (low - 0.12 * (high - low) - 0.02, top)
     caption = "Validation loss against training compute. Faint points: runs, each of which leads to its page; strong "
     caption += "markers: the best configuration at each compute; lines and bands: the law with its interval."
@@ -154,14 +201,19 @@ def loss_plot(
     if left_out:
         caption += f" {left_out:,} of the runs are left out of the figure, evenly; all are in the table."
     axes = layout(COMPUTE, LOSS, y_range=y_range)
-    axes["xaxis"] |= at_rungs(front.get("rung", []))
+    axes["xaxis"] |= at_rungs(_all(front, "rung"))
     axes["showlegend"] = len(arms) <= MOST_NAMED
     caption += UNNAMED * (len(arms) > MOST_NAMED)
     return Plot(name, caption, "Validation loss against training compute", data, axes, link)
 
 
+def _all(of: Mapping[str, Columns], column: str) -> np.ndarray:
+    """A column of all arms."""
+    return np.concatenate([np.asarray(own[column], float) for own in of.values()]) if of else np.empty(0)
+
+
 def curves_plot(
-    curves: Mapping[str, pd.DataFrame], arm_of: dict[str, str], order: Sequence[str], link: str, name: str = "curves"
+    curves: Mapping[str, Columns], arm_of: dict[str, str], order: Sequence[str], link: str, name: str = "curves"
 ) -> Plot:
     """Training loss of runs against compute, a faint line each.
 
@@ -177,9 +229,9 @@ def curves_plot(
     for run in chosen:
         if run not in curves:
             continue
-        arm, compute = arm_of[run], curves[run]["compute"].to_numpy(float)
+        arm, compute = arm_of[run], curves[run]["compute"]
         rows = thinned(compute)
-        loss = curves[run]["loss"].to_numpy(float)[rows]
+        loss = curves[run]["loss"][rows]
         line = trace(arm, compute[rows], loss, "lines", arm, line={"color": colour[arm], "width": 1})
         data.append(line | {"opacity": 0.5, "showlegend": arm not in seen, "customdata": [run] * len(rows)})
         seen.add(arm)
@@ -191,9 +243,8 @@ def curves_plot(
     )
 
 
-def run_plot(curve: pd.DataFrame, name: str = "curve") -> Plot:
+def run_plot(of: Columns, name: str = "curve") -> Plot:
     """One run: training loss, and validation loss where it was evaluated, against compute."""
-    of = {str(c): curve[c].to_numpy(float) for c in curve}
     rows = thinned(of["compute"])
     facts = np.nan_to_num(np.stack([of[c][rows] for c in ("step", "tokens", "learning_rate", "grad_norm")], 1))
     told = [
@@ -202,7 +253,7 @@ def run_plot(curve: pd.DataFrame, name: str = "curve") -> Plot:
     ]
     (blue, orange), x, y = colours(["a", "b"]).values(), of["compute"][rows], of["loss"][rows]
     data = [trace("training", x, y, "lines", "t", line={"color": blue, "width": 2}, text=told)]
-    found = np.isfinite(of["val_loss"]) if "val_loss" in of else np.zeros(len(curve), bool)
+    found = np.isfinite(of["val_loss"]) if "val_loss" in of else np.zeros(len(of["compute"]), bool)
     if found.any():
         marker = {"color": orange, "size": 9, "symbol": "square", "line": {"color": "white", "width": 1}}
         data.append(trace("validation", of["compute"][found], of["val_loss"][found], "markers", "v", marker=marker))
@@ -269,7 +320,7 @@ def layout(
     up = axis | ({"type": "log", "exponentformat": "power"} if y_log else {}) | {"title": {"text": y}}
     up |= {"automargin": True, "ticksuffix": ticksuffix}
     if y_range is not None:
-        up["range"] = [float(v) for v in (np.log10(y_range) if y_log else y_range)]
+        up["range"] = numbers(np.log10(y_range) if y_log else y_range)
         if y_log:
             up |= log_ticks(*y_range, ticksuffix)
     font = {"family": "system-ui, 'Segoe UI', Helvetica, Arial, sans-serif", "size": 13, "color": "#222"}
@@ -279,9 +330,8 @@ def layout(
     return found | white | {"dragmode": False, "hoverlabel": {"align": "left"}}
 
 
-def _aside(compute: pd.Series, n_arms: int) -> float:
+def _aside(rungs: np.ndarray, n_arms: int) -> float:
     """The factor between arms at one rung: together they take at most a half of the way to the next."""
-    rungs = np.unique(compute.to_numpy(float))
     room = np.min(rungs[1:] / rungs[:-1]) if len(rungs) > 1 else 3.0
     return float(min(1.05, room ** (0.5 / max(n_arms, 1))))
 

@@ -10,6 +10,8 @@ from algoprogress.analysis.site.conclusions import Conclusion
 from algoprogress.analysis.site.pages import Site
 from algoprogress.analysis.site.tables import Table, table
 from algoprogress.results import Store
+from algoprogress.results.frames import curves_table
+from algoprogress.results.runfile import Curve
 
 
 def write_runs(
@@ -17,8 +19,7 @@ def write_runs(
     store: Store,
     runs: pd.DataFrame,
     records: Mapping[str, Mapping[str, Any]],
-    curves: pd.DataFrame,
-    by_run: Mapping[str, pd.DataFrame],
+    curves: Mapping[str, Curve],
     found: list[Conclusion],
 ) -> None:
     """Write them.
@@ -26,8 +27,7 @@ def write_runs(
     Args:
         runs: of every status, a row per (arm, run).
         records: run -> its record.
-        curves: of all runs, as `Store.curves()`.
-        by_run: the same, run -> its curve.
+        curves: run -> its curve.
         found: the studies; what is concluded of them is not asked.
     """
     shown, links = run_page.runs_table(runs, with_study=True)
@@ -36,8 +36,8 @@ def write_runs(
     places = [(by_name[s], a) if s in by_name else None for s, a in zip(runs["study"], runs["arm"], strict=True)]
     links["arm"] = ["" if at is None else at[0].arm_address(at[1]) for at in places]
     files_of = site.download(runs, "", "runs")
-    if len(curves):
-        files_of += [(f"curves, {s}", a) for s, a in site.download(curves, "", "curves")]
+    if curves:
+        files_of += [(f"curves, {s}", a) for s, a in site.download(curves_table(curves), "", "curves")]
     site.page(
         "runs", "runs.html", title="Runs", table=table(shown, "runs", "Every run in the store", links, files_of),
         n_runs=runs["run_id"].nunique(),
@@ -54,7 +54,7 @@ def write_runs(
         for run_id, other in run_page.counterparts(c.study, c.runs).items():
             compared.setdefault(run_id, []).append((c, other))
     for run_id, record in records.items():
-        curve = by_run.get(run_id)
+        curve = curves.get(run_id)
         same = siblings[str(record.get("configuration_id"))]
         site.page(
             "run",

@@ -1,9 +1,6 @@
 """The page of a study and the pages of its arms."""
 
 from collections.abc import Mapping
-from pathlib import Path
-
-import pandas as pd
 
 from algoprogress.analysis.report import provenance
 from algoprogress.analysis.site import plots, run_page
@@ -13,9 +10,8 @@ from algoprogress.analysis.site.tables import Table, table
 from algoprogress.analysis.tables import TITLES
 
 
-def write_study(out: Path, c: Conclusion, curves: Mapping[str, pd.DataFrame]) -> None:
-    """Write them into the folder of a site; `curves` are of the study's runs, run -> its curve."""
-    site = Site(out)
+def write_study(site: Site, c: Conclusion, curves: Mapping[str, plots.Columns]) -> None:
+    """Write them; `curves` are of the study's runs, run -> compute and loss."""
     tables = _study_tables(site, c)
     arm_of = {r: a for r, a in zip(c.runs["run_id"], c.runs["arm"], strict=True) if r in curves}
     drawn = [plots.curves_plot(curves, arm_of, c.arms, "runs/")] if arm_of else []
@@ -48,7 +44,7 @@ def _study_tables(site: Site, c: Conclusion) -> dict[str, Table]:
     return found
 
 
-def _arm(site: Site, c: Conclusion, arm: str, tables: dict[str, Table], curves: Mapping[str, pd.DataFrame]) -> None:
+def _arm(site: Site, c: Conclusion, arm: str, tables: dict[str, Table], curves: Mapping[str, plots.Columns]) -> None:
     own = c.runs["run_id"][c.runs["arm"] == arm]
     baseline = str(c.study["baseline"])
     arms = [a for a in c.arms if a in (arm, baseline)]
@@ -71,9 +67,8 @@ def _arm(site: Site, c: Conclusion, arm: str, tables: dict[str, Table], curves: 
 def _plots(c: Conclusion, arms: list[str]) -> list[plots.Plot]:
     if c.tables is None:
         return []
-    fit = c.tables.fit
-    arms = [a for a in arms if a in fit.arms]
-    found = [plots.loss_plot(c.points, fit.front, c.laws, arms, "runs/", order=c.arms)]
+    arms = [a for a in arms if a in c.tables.fit.arms]
+    found = [plots.loss_plot(c.points, c.front, c.laws, arms, "runs/", order=c.arms)]
     gains = gain_plot(c, arms)
     return [gains, *found] if gains is not None else found
 
@@ -85,8 +80,8 @@ def gain_plot(c: Conclusion, arms: list[str] | None = None) -> plots.Plot | None
     fit, shown = c.tables.fit, set(c.tables.fit.arms if arms is None else arms)
     if not shown - {fit.baseline}:
         return None
-    gains = c.tables.gains[(c.tables.gains["method"] == "interpolated") & c.tables.gains["arm"].isin(shown)]
-    return plots.gain_plot(gains, c.bands[c.bands["arm"].isin(shown)], c.arms, fit.baseline, c.level)
+    gains, bands = ({a: own for a, own in of.items() if a in shown} for of in (c.gains, c.bands))
+    return plots.gain_plot(gains, bands, c.arms, fit.baseline, c.level)
 
 
 def _only(of: Table, arm: str) -> Table:

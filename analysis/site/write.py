@@ -1,10 +1,11 @@
 """Everything in a store as a static site: a front page, a page per study, arm and run, and all tables as files."""
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from contextlib import contextmanager
-from multiprocessing import get_context
+from multiprocessing import get_all_start_methods, get_context
+from multiprocessing.context import BaseContext
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,6 +16,7 @@ from algoprogress.analysis.interactions import InteractionModel, fit_interaction
 from algoprogress.analysis.site.account_page import views
 from algoprogress.analysis.site.conclusions import Conclusion, conclude, lead, summary
 from algoprogress.analysis.site.pages import Site
+from algoprogress.analysis.site.plots import Columns
 from algoprogress.analysis.site.run_pages import write_runs
 from algoprogress.analysis.site.study_pages import gain_plot, write_study
 from algoprogress.analysis.site.tables import table
@@ -48,37 +50,42 @@ def write_site(
     Raises:
         ValueError: the store holds no run.
     """
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        runs = store.runs(status=None)
-        studies = [store.study(name) for name in store.studies()]
-    if runs.empty:
-        raise ValueError(
-            f"the store {store.url} holds no run: train some with `algoprogress submit demo`, "
-            "or name another store with --store"
-        )
-    site = Site(Path(out_dir))
-    site.assets()
-    of = {study["name"]: runs[runs["study"] == study["name"]] for study in studies}
-    with _workers(min(processes, len(studies))) as pool:
-        longest_first = sorted(studies, key=lambda study: -len(of[study["name"]]))
-        coming = {s["name"]: pool.submit(conclude, s, of[s["name"]], level, n_resamples, seed) for s in longest_first}
-        with warnings.catch_warnings(record=True) as also:
+    with _workers(processes) as pool:
+        pool.submit(_ready)  # imports what it needs while the store is read
+        with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            records, curves = store.records(), store.curves()
-        by_run = _by_run(curves)
-        bare = [Conclusion(study, of[study["name"]], None, "", level) for study in studies]
-        write_runs(site, store, runs, records, curves, by_run, bare)
-        found = [coming[study["name"]].result() for study in studies]
-        # what is kept in one process for later must not change while it is sent to another: all in processes, or none
-        pages = [pool.submit(_account, site.out, accounts, found, level, seed)]
-        for c in sorted(found, key=lambda c: -len(c.runs)):
-            own = {run_id: by_run[run_id] for run_id in c.runs["run_id"] if run_id in by_run}
-            pages.append(pool.submit(write_study, site.out, c, own))
-        for page in pages:
-            page.result()
-    damaged = list(dict.fromkeys(str(w.message) for w in [*caught, *also]))
-    return _front(site, found, runs, level, damaged), found
+            runs, records, curves = store.everything()
+            studies = [store.study(name) for name in store.studies()]
+        if runs.empty:
+            raise ValueError(
+                f"the store {store.url} holds no run: train some with `algoprogress submit demo`, "
+                "or name another store with --store"
+            )
+        runs.attrs.clear()  # pandas copies them with each part of a table
+        site = Site(Path(out_dir))
+        site.assets()
+        bare = [Conclusion(s, runs[runs["study"] == s["name"]], None, "", level) for s in studies]
+        coming = {}
+        for c in sorted(bare, key=lambda c: -len(c.runs)):
+            own = {r: {n: curves[r][n] for n in ("compute", "loss")} for r in c.runs["run_id"] if r in curves}
+            coming[c.name] = pool.submit(_study, site, c, own, n_resamples, seed)
+        write_runs(site, store, runs, records, curves, bare)
+        found = [coming[c.name].result() for c in bare]
+        account = pool.submit(_account, site, accounts, found, level, seed)
+        front = _front(site, found, runs, level, list(dict.fromkeys(str(w.message) for w in caught)))
+        account.result()
+    return front, found
+
+
+def _ready() -> None:
+    """Nothing: a process that is asked for it has begun."""
+
+
+def _study(site: Site, c: Conclusion, curves: Mapping[str, Columns], n_resamples: int, seed: int) -> Conclusion:
+    """What is concluded of a study, its pages written."""
+    concluded = conclude(c.study, c.runs, c.level, n_resamples, seed)
+    write_study(site, concluded, curves)
+    return concluded
 
 
 class _Here(Executor):
@@ -93,15 +100,23 @@ class _Here(Executor):
 @contextmanager
 def _workers(processes: int) -> Iterator[Executor]:
     """Processes to conclude in, or this one; where something failed, what has not begun is not waited for."""
-    pool = ProcessPoolExecutor(processes, get_context("spawn")) if processes > 1 else _Here()
+    pool = ProcessPoolExecutor(processes, _context()) if processes > 1 else _Here()
     try:
         yield pool
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def _account(out: Path, accounts: Sequence[str], found: list[Conclusion], level: float, seed: int) -> None:
-    site = Site(out)
+def _context() -> BaseContext:
+    """Processes that begin with what they need imported once for all, where the system can."""
+    if "forkserver" not in get_all_start_methods():
+        return get_context("spawn")
+    context = get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    return context
+
+
+def _account(site: Site, accounts: Sequence[str], found: list[Conclusion], level: float, seed: int) -> None:
     by_name = {c.name: c for c in found if c.tables is not None}
 
     def model_of(study: str) -> InteractionModel:
@@ -139,11 +154,3 @@ def _front(site: Site, found: list[Conclusion], runs: pd.DataFrame, level: float
         damaged=damaged,
         level=level,
     )  # fmt: skip
-
-
-def _by_run(curves: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Run -> its curve, numbers alone."""
-    if curves.empty:
-        return {}
-    numbers = curves.drop(columns="run_id")
-    return {str(run): part for run, part in numbers.groupby(curves["run_id"].to_numpy(), sort=False)}
