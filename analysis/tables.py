@@ -283,10 +283,12 @@ def as_text(tables: StudyTables, names: Sequence[str] | None = None) -> str:
 
 
 def _shown_efficiency(table: pd.DataFrame) -> pd.DataFrame:
-    rows = []
-    for (arm, compute), part in table.groupby(["arm", "compute"], sort=False):
-        by = {m: p.iloc[0] for m, p in part.groupby("method", sort=False)}
-        any_row = part.iloc[0]
+    rows, parts = [], dict[tuple, list[dict]]()
+    for r in table.to_dict("records"):
+        parts.setdefault((r["arm"], r["compute"]), []).append(r)
+    for (arm, compute), part in parts.items():
+        by = {r["method"]: r for r in reversed(part)}
+        any_row = part[0]
         row = {"arm": arm, "compute (FLOP)": flop_text(compute), "loss (nats/token)": number(any_row["loss"], 4)}
         for method, title in (("interpolated", "CEG, interpolated"), ("law", "CEG, law")):
             if "baseline" in by:

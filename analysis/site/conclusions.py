@@ -135,30 +135,29 @@ def summary(found: list[Conclusion]) -> tuple[pd.DataFrame, dict[str, list[str]]
     for c in found:
         if c.tables is None:
             continue
-        table = c.tables.efficiency
+        gains, slopes = _records(c.tables.efficiency), _records(c.tables.scale_dependence)
         for arm in c.tables.fit.arms:
-            own = table[(table["arm"] == arm) & (table["method"] != "baseline")]
-            if own.empty:
+            own = [r for r in gains.get(arm, []) if r["method"] != "baseline"]
+            if not own:
                 continue
-            at = own[own["compute"] == own["compute"].max()]
-            by = {method: part.iloc[0] for method, part in at.groupby("method", sort=False)}
-            slopes = c.tables.scale_dependence
-            slope = slopes[(slopes["arm"] == arm) & (slopes["range"] == "measured")].dropna(subset=["slope"])
-            slope = slope[slope["method"] == "interpolated"] if (slope["method"] == "interpolated").any() else slope
+            top = max(r["compute"] for r in own)
+            by = {r["method"]: r for r in reversed(own) if r["compute"] == top}
+            slope = {
+                r["method"]: number(r["slope"], 2) + interval_text(r["slope_low"], r["slope_high"])
+                for r in reversed(slopes.get(arm, []))
+                if r["range"] == "measured" and not np.isnan(r["slope"])
+            }
             extrapolated = "law" in by and str(by["law"]["note"]).startswith("extrapolated")
             rows.append(
                 {
                     "study": c.name,
                     "arm": arm,
                     "over": c.tables.fit.baseline,
-                    "at compute (FLOP)": flop_text(float(at["compute"].iloc[0])),
+                    "at compute (FLOP)": flop_text(top),
                     "gain, interpolated": _gain(by.get("interpolated")),
                     "gain, law": _gain(by.get("law")) + (" (extrapolated)" if extrapolated else ""),
-                    "d ln CEG / d ln C": "–"
-                    if slope.empty
-                    else number(slope["slope"].iloc[0], 2)
-                    + interval_text(slope["slope_low"].iloc[0], slope["slope_high"].iloc[0]),
-                    "runs": int(at["n_runs"].iloc[0]),
+                    "d ln CEG / d ln C": slope.get("interpolated", slope.get("law", "–")),
+                    "runs": int(next(r["n_runs"] for r in own if r["compute"] == top)),
                     "to be doubted": ", ".join(dict.fromkeys(w.split(":")[0] for w in c.warnings_of(arm))),
                 }
             )
@@ -167,13 +166,21 @@ def summary(found: list[Conclusion]) -> tuple[pd.DataFrame, dict[str, list[str]]
     return pd.DataFrame(rows), {"study": studies, "arm": arms}
 
 
+def _records(table: pd.DataFrame) -> dict[str, list[dict[str, Any]]]:
+    """Arm -> its rows."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for row in table.to_dict("records"):
+        found.setdefault(str(row["arm"]), []).append({str(k): v for k, v in row.items()})
+    return found
+
+
 def lead(found: list[Conclusion]) -> Conclusion | None:
     """The study that the front page begins with: the one that measured gains over the widest range of compute."""
     with_gains = [c for c in found if c.span >= 0]
     return max(with_gains, key=lambda c: (c.span, len(c.runs))) if with_gains else None
 
 
-def _gain(row: pd.Series | None) -> str:
+def _gain(row: dict[str, Any] | None) -> str:
     return "–" if row is None else gain_text(row["ceg"], row["ceg_low"], row["ceg_high"], row["censored"])
 
 
