@@ -11,6 +11,10 @@ import numpy as np
 
 Reference = Literal["new", "old"]
 LOG_C_MAX = 200.0  # ln FLOP, 1e87: a law that does not reach a loss by then never does
+MOST_STEPS, ROUNDING = (
+    100,
+    4e-16,
+)  # of Newton's method: it doubles its digits, so ten are many; two units in the last place
 
 
 class Gain(Protocol):
@@ -101,14 +105,25 @@ class PowerSum:
         return E[..., None] + terms.sum(-1)
 
     def log_c_for(self, loss: np.ndarray) -> np.ndarray:
-        """ln compute at which a loss (..., m) is reached, by bisection; infinite where it never is."""
-        low, high = np.full(loss.shape, -LOG_C_MAX), np.full(loss.shape, LOG_C_MAX)
-        never = self.loss(high) > loss
-        for _ in range(70):  # 400 / 2^70: below rounding
-            middle = (low + high) / 2
-            above = self.loss(middle) > loss
-            low, high = np.where(above, middle, low), np.where(above, high, middle)
-        return np.where(never, np.inf, (low + high) / 2)
+        """ln compute at which a loss (..., m) is reached; infinite where it never is.
+
+        ln(L - E) is convex and falls with ln C, so Newton's method from where one term alone is the whole rises to the
+        root without passing it; with one term it begins there.
+        """
+        A, a, E = (np.asarray(v, float) for v in (self.A, self.a, self.E))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            target = np.log(loss - E[..., None])
+            x = ((np.log(A)[..., None, :] - target[..., None]) / a[..., None, :]).max(-1)
+            x = np.clip(x, -LOG_C_MAX, LOG_C_MAX)
+            for _ in range(MOST_STEPS):
+                terms = np.exp(np.log(A)[..., None, :] - a[..., None, :] * x[..., None])
+                total = terms.sum(-1)
+                step = (np.log(total) - target) * total / (terms * a[..., None, :]).sum(-1)
+                x = np.clip(x + step, -LOG_C_MAX, LOG_C_MAX)
+                if not (np.abs(step) > ROUNDING * np.maximum(np.abs(x), 1)).any():
+                    break
+        never = ~(self.loss(np.full(loss.shape, LOG_C_MAX)) <= loss)
+        return np.where(never, np.inf, np.where(np.isnan(x), LOG_C_MAX, x))
 
 
 @dataclass(frozen=True)

@@ -130,7 +130,7 @@ def fit_interactions(study: Mapping[str, Any], runs: pd.DataFrame) -> Interactio
     levels = {arm: fact["levels"] for arm, fact in study.get("innovations", {}).items() if "levels" in fact}
     if not levels:
         return None
-    import statsmodels.api as sm
+    from statsmodels.regression.linear_model import OLS  # all of statsmodels takes longer than the fit
 
     kept = usable_runs(runs)
     base = frontier(kept[kept["arm"] == study["baseline"]])
@@ -146,7 +146,7 @@ def fit_interactions(study: Mapping[str, Any], runs: pd.DataFrame) -> Interactio
     X = pd.concat([design / 2, constants], axis=1)
     if len(own) <= X.shape[1] or np.linalg.matrix_rank(X) < X.shape[1]:
         return None
-    fit = sm.OLS(own["log_ceg"].astype(float), X).fit()
+    fit = OLS(own["log_ceg"].astype(float), X).fit()
     names = list(design)
     return InteractionModel(
         tuple(names),

@@ -51,7 +51,6 @@ def write_site(
         ValueError: the store holds no run.
     """
     with _workers(processes) as pool:
-        pool.submit(_ready)  # imports what it needs while the store is read
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             runs, records, curves = store.everything()
@@ -68,7 +67,7 @@ def write_site(
         coming = {}
         for c in sorted(bare, key=lambda c: -len(c.runs)):
             own = {r: {n: curves[r][n] for n in ("compute", "loss")} for r in c.runs["run_id"] if r in curves}
-            coming[c.name] = pool.submit(_study, site, c, own, n_resamples, seed)
+            coming[c.name] = pool.submit(_study, site, c.study, c.runs, own, level, n_resamples, seed)
         write_runs(site, store, runs, records, curves, bare)
         found = [coming[c.name].result() for c in bare]
         account = pool.submit(_account, site, accounts, found, level, seed)
@@ -77,15 +76,19 @@ def write_site(
     return front, found
 
 
-def _ready() -> None:
-    """Nothing: a process that is asked for it has begun."""
-
-
-def _study(site: Site, c: Conclusion, curves: Mapping[str, Columns], n_resamples: int, seed: int) -> Conclusion:
+def _study(
+    site: Site,
+    study: dict[str, Any],
+    runs: pd.DataFrame,
+    curves: Mapping[str, Columns],
+    level: float,
+    n_resamples: int,
+    seed: int,
+) -> Conclusion:
     """What is concluded of a study, its pages written."""
-    concluded = conclude(c.study, c.runs, c.level, n_resamples, seed)
-    write_study(site, concluded, curves)
-    return concluded
+    found = conclude(study, runs, level, n_resamples, seed)
+    write_study(site, found, curves)
+    return found
 
 
 class _Here(Executor):
@@ -108,11 +111,14 @@ def _workers(processes: int) -> Iterator[Executor]:
 
 
 def _context() -> BaseContext:
-    """Processes that begin with what they need imported once for all, where the system can."""
+    """Copies of one process where the system can: it imports what all need while the store is read."""
     if "forkserver" not in get_all_start_methods():
         return get_context("spawn")
+    from multiprocessing import forkserver
+
     context = get_context("forkserver")
     context.set_forkserver_preload([__name__])
+    forkserver.ensure_running()
     return context
 
 
