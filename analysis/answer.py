@@ -1,15 +1,12 @@
 """A study's answer in two sentences, from its tables: what the best arm gains, and whether that depends on scale."""
 
-import warnings
-
 import numpy as np
 import pandas as pd
 
 from algoprogress.analysis.formatting import flop_text, gain_text, interval_text, number
-from algoprogress.analysis.gains import gains_of
+from algoprogress.analysis.gain_estimates import Lines, interpolated
 from algoprogress.analysis.joint import JointFit
 from algoprogress.analysis.tables import StudyTables
-from algoprogress.analysis.warnings import AnalysisWarning
 
 
 def answer(tables: StudyTables) -> str:
@@ -29,10 +26,7 @@ def answer(tables: StudyTables) -> str:
 
 
 def _gain(fit: JointFit, arm: str, compute: float, level: float) -> str:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", AnalysisWarning)
-        row = gains_of(fit, compute, method="interpolated", reference="old", level=level).iloc
-        row = next(r for r in (row[k] for k in range(len(fit.arms) - 1)) if r["arm"] == arm)
+    row, _, _ = interpolated(fit, Lines(fit), arm, compute, "compute", "old", level)
     where = f"the loss of {fit.baseline} at {flop_text(compute)} FLOP"
     gain = gain_text(row["ceg"], row["ceg_low"], row["ceg_high"])
     interval = (

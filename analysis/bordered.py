@@ -52,6 +52,16 @@ class Layout:
         """P."""
         return int((self.own_Ap >= 0).sum()) + len(self.shared_s)
 
+    @cached_property
+    def order(self) -> np.ndarray | None:
+        """The order of the parameters of each arm in [own, shared], where that is all there is to `local_Akq`."""
+        first = self.local_Akq[0]
+        k, q = first.shape
+        is_order = (
+            k == q and set(np.unique(first)) <= {0.0, 1.0} and (first.sum(0) == 1).all() and (first.sum(1) == 1).all()
+        )
+        return first.argmax(0) if is_order and (self.local_Akq == first).all() else None
+
     def gather(self, v_bP: np.ndarray, empty: Any) -> tuple[np.ndarray, np.ndarray]:
         """Values (b, P) as those of the arms (b, A, p), `empty` where an arm has fewer, and the shared ones (b, s)."""
         return np.where(self.own_Ap >= 0, v_bP[:, self.own_Ap], empty), v_bP[:, self.shared_s]
@@ -66,9 +76,12 @@ class Layout:
 
     def assemble(self, g_bAk: np.ndarray, h_bAkk: np.ndarray) -> tuple[np.ndarray, "Bordered"]:
         """Gradient (b, P) and Hessian in theta from those of the arms in their own parameters w."""
-        p = self.own_Ap.shape[1]
-        g = np.einsum("bak,akq->baq", g_bAk, self.local_Akq)
-        h = np.swapaxes(self.local_Akq, 1, 2) @ (h_bAkk @ self.local_Akq)
+        p, order = self.own_Ap.shape[1], self.order
+        if order is not None:
+            g, h = g_bAk[:, :, order], h_bAkk[:, :, order[:, None], order]
+        else:
+            g = np.einsum("bak,akq->baq", g_bAk, self.local_Akq)
+            h = np.swapaxes(self.local_Akq, 1, 2) @ (h_bAkk @ self.local_Akq)
         H = Bordered(self, h[:, :, :p, :p], h[:, :, :p, p:], h[:, :, p:, p:].sum(1))
         return self.scatter(g[:, :, :p], g[:, :, p:].sum(1)), H
 

@@ -77,7 +77,11 @@ class JointFit:
         return {str(arm): part for arm, part in self.front.groupby("arm", sort=False)}
 
     def n_runs(self, *arms: str) -> int:
-        return int(self.front.loc[self.front["arm"].isin(arms), "n_runs"].sum())
+        return sum(self._n_runs.get(arm, 0) for arm in set(arms))
+
+    @cached_property
+    def _n_runs(self) -> dict[str, int]:
+        return {str(arm): int(n) for arm, n in self.front.groupby("arm", sort=False)["n_runs"].sum().items()}
 
 
 def fit_jointly(

@@ -91,13 +91,14 @@ def usable_runs(runs: pd.DataFrame, max_epochs: float = 1.0) -> pd.DataFrame:
         (a number; runs of one arm that differ only in seed share it).
     """
     check_runs(runs)
-    kept = runs
-    if "status" in kept:
-        kept = kept[kept["status"] == "done"]
-    if "stage" in kept and (kept["stage"] == "main").any():
-        kept = kept[kept["stage"] != "sweep"]  # the lowest of several single runs is low by luck too
-    if "epochs_seen" in kept:
-        kept = kept[~(kept["epochs_seen"] > max_epochs + 1e-9)]
+    counts = np.ones(len(runs), bool)
+    if "status" in runs:
+        counts &= (runs["status"] == "done").to_numpy(bool)
+    if "stage" in runs and ((stage := runs["stage"])[counts] == "main").any():
+        counts &= ~(stage == "sweep").to_numpy(bool)  # the lowest of several single runs is low by luck too
+    if "epochs_seen" in runs:
+        counts &= ~(runs["epochs_seen"] > max_epochs + 1e-9).to_numpy(bool)
+    kept = runs[counts]
     if "run_id" in kept:
         kept = kept.drop_duplicates(["arm", "run_id"])  # one run may belong to several studies
     else:
