@@ -122,6 +122,9 @@ class SimulatedExecutor:
     def on_every_node(self, function: Any, argument: dict[str, Any], seconds: float) -> list[tuple[str, Any]]:
         return []
 
+    def only_cpus(self) -> None:
+        """A slot is a slot."""
+
     def last_words(self, pid: int) -> str:
         return ""
 

@@ -91,6 +91,9 @@ class EnsembleExecutor:
     ) -> Iterable[tuple[str, dict[str, Any]]]:
         return self.inner.on_every_node(function, argument, seconds)
 
+    def only_cpus(self) -> None:
+        self.inner.only_cpus()
+
     def last_words(self, pid: int) -> str:
         return self.inner.last_words(pid)
 

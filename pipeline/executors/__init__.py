@@ -41,6 +41,9 @@ class Executor(Protocol):
         No node at all when everything runs on this machine.
         """
 
+    def only_cpus(self) -> None:
+        """Tasks that are started from now on need no GPU, whatever those before asked for."""
+
     def last_words(self, pid: int) -> str:
         """What a worker of this machine that has died printed last, where that is known."""
 

@@ -106,10 +106,8 @@ class RayExecutor:
         self._stopped: set[str] = set()
         self._most, self._gpus, self._type = slots, gpus_per_run, accelerator_type
         self._wish: Any = None  # the task that waits for a node
-        # max_calls=0: a worker is kept for the next run, so torch is imported once per core, also on GPUs
-        asked: dict[str, Any] = {"accelerator_type": accelerator_type} if accelerator_type is not None else {}
-        one_run = ray.remote(num_cpus=CPUS, num_gpus=gpus_per_run, max_retries=0, max_calls=0, **asked)
-        self._remote, self._nothing = one_run(work), one_run(nothing)
+        self._work = work
+        self._ask()
         try:
             on_sigterm = signal.getsignal(signal.SIGTERM)
             self._init(options)
@@ -147,6 +145,18 @@ class RayExecutor:
                 self._ray.shutdown()
                 if self._local is not None:
                     self._local.end_processes()
+
+    def _ask(self) -> None:
+        """What each task asks of its node."""
+        asked: dict[str, Any] = {"accelerator_type": self._type} if self._type is not None else {}
+        # max_calls=0: a worker is kept for the next run, so torch is imported once per core, also on GPUs
+        one_run = self._ray.remote(num_cpus=CPUS, num_gpus=self._gpus, max_retries=0, max_calls=0, **asked)
+        self._remote, self._nothing = one_run(self._work), one_run(nothing)
+
+    def only_cpus(self) -> None:
+        self._gpus, self._type = 0.0, None
+        self._ask()
+        self._count()
 
     @property
     def slots(self) -> int:
