@@ -105,7 +105,6 @@ class _Loop:
         self.make_executor = make_executor
         self.place: Executor | None = None  # where tasks run, once it is needed
         self.executor: Executor | None = None  # the same, with runs of one shape bundled
-        self.checked = False  # whether its nodes can do the work
         self.patience = Patience(progress.say, options.node_seconds)
         self.driver = submits.new_driver()
         self.losses: dict[str, float] = {}
@@ -182,14 +181,6 @@ class _Loop:
         while self.todo and not self.halted and not self.full():
             if self.executor is None:
                 self.executor = bundled(self.open(), self.options.device, self.options.together)
-            if not self.executor.slots:
-                return
-            if not self.checked:
-                specs = [self.specs[run_id] for run_id in self.todo]
-                share = self.options.gpus_per_run
-                for doubt in preflight.check_nodes(self.executor, self.store, self.driver, specs, share):
-                    self.progress.say(doubt)
-                self.checked = True
             if len(self.running) >= per_slot * self.executor.slots:
                 return
             run_id, over = self.todo.popitem(last=False)
@@ -199,9 +190,12 @@ class _Loop:
             self.executor.start(task)
 
     def open(self) -> Executor:
-        """The one executor of this submit, made when it is first needed."""
+        """The one executor of this submit, made and its nodes examined when it is first needed."""
         if self.place is None:
+            self.announce()  # or what is written for the nodes would be swept away
             self.place = self.make_executor()
+            specs, share = [self.specs[run_id] for run_id in self.todo], self.options.gpus_per_run
+            preflight.check_nodes(self.place, self.store, self.driver, specs, share, self.progress.say)
         return self.place
 
     def full(self) -> bool:

@@ -127,7 +127,7 @@ def test_the_pinned_versions_are_allowed_ones_of_all_that_must_be_equal_on_all_n
 
     from packaging.requirements import Requirement
 
-    from algoprogress.pipeline.preflight import PACKAGES
+    from algoprogress.pipeline.examination import PACKAGES
 
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
     allowed = {r.name: r.specifier for r in map(Requirement, project)}
