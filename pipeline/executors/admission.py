@@ -108,8 +108,13 @@ class Admission:
     def _take(self, node: str, reference: Any) -> None:
         try:
             answer = self._ray.get(reference)
-        except self._ray.exceptions.RayError as error:
+        except self._ray.exceptions.RayTaskError as error:
             answer = {"error": str(error).strip().splitlines()[-1]}
+        except self._ray.exceptions.RayError:  # its worker has died, or the node, which Ray may notice later
+            since = self._asked[node][1]
+            self._send(node)
+            self._asked[node] = (self._asked[node][0], since)
+            return
         try:
             self.examination.judge(self._names[node], answer)
         except StoreError:
