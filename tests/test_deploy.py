@@ -9,8 +9,11 @@ import sys
 import textwrap
 from pathlib import Path
 
+import psutil
 import pytest
 import yaml
+
+from algoprogress.results import Store
 
 ROOT = Path(__file__).parents[1]
 CLUSTERS = [ROOT / "ray_cluster.yaml", ROOT / "deploy" / "onprem.yaml"]
@@ -215,32 +218,60 @@ class TestSlurm:
         assert done.returncode != 0
         assert said in done.stderr
 
-    @pytest.mark.slow
-    def test_trains_a_study_on_an_allocation_of_this_machine(self, tmp_path, small_study_file):
-        """With stand-ins for Slurm's own two commands; Ray, the study and the store are real."""
-        from algoprogress.results import Store
+    @pytest.fixture
+    def allocated(self, tmp_path, small_study_file):
+        """`allocated(names, srun)`: what the script did on nodes of these names, with stand-ins for Slurm's commands.
 
-        tools = tmp_path / "tools"
-        tools.mkdir()
-        for name, body in {
-            "scontrol": 'echo "$(hostname)"',
-            "srun": 'while [[ $1 == -* ]]; do [[ $1 == -w ]] && shift; shift; done; exec "$@"',
-            "hostname": '[[ ${1:-} == -I ]] && echo "127.0.0.1 " || echo here',
-        }.items():
-            file = tools / name
-            file.write_text(f"#!/usr/bin/env bash\n{body}\n")
-            file.chmod(file.stat().st_mode | stat.S_IXUSR)
-        environment = os.environ | {
-            "PATH": f"{tools}:{Path(sys.executable).parent}:{os.environ['PATH']}",
-            "SLURM_JOB_NODELIST": "here", "SLURM_JOB_ID": str(os.getpid()), "SLURM_CPUS_PER_TASK": "2",
-            "SLURM_GPUS_ON_NODE": "0", "ALGOPROGRESS_STORE": str(tmp_path / "runs"),
-            "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_TMPDIR": "/tmp",
-            "ALGOPROGRESS_CACHE": str(tmp_path / "cache"),
-        }  # fmt: skip
-        done = subprocess.run([self.script, small_study_file], capture_output=True, text=True, env=environment,
-                              cwd=ROOT, timeout=300, check=False)  # fmt: skip
+        Ray, the study and the store are real; `srun` is bash on what a node, `$node`, does before its command.
+        """
+
+        def run(names: list[str], srun: str = "", **environment: str) -> subprocess.CompletedProcess:
+            tools = tmp_path / "tools"
+            tools.mkdir()
+            for name, body in {
+                "scontrol": f"printf '%s\\n' {' '.join(names)}",
+                "srun": f'while [[ $1 == -* ]]; do [[ $1 == -w ]] && shift && node=$1; shift; done; {srun}\nexec "$@"',
+                "hostname": '[[ ${1:-} == -I ]] && echo "127.0.0.1 " || echo here',
+                "algoprogress": f'touch {tmp_path}/begun\nexec {sys.executable} -m algoprogress.pipeline.cli "$@"',
+            }.items():
+                file = tools / name
+                file.write_text(f"#!/usr/bin/env bash\n{body}\n")
+                file.chmod(file.stat().st_mode | stat.S_IXUSR)
+            told = os.environ | {
+                "PATH": f"{tools}:{Path(sys.executable).parent}:{os.environ['PATH']}",
+                "SLURM_JOB_NODELIST": "here", "SLURM_JOB_ID": str(os.getpid()), "SLURM_CPUS_PER_TASK": "1",
+                "SLURM_GPUS_ON_NODE": "0", "ALGOPROGRESS_STORE": str(tmp_path / "runs"),
+                "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_TMPDIR": "/tmp",
+                "ALGOPROGRESS_CACHE": str(tmp_path / "cache"), **environment,
+            }  # fmt: skip
+            return subprocess.run([self.script, small_study_file], capture_output=True, text=True, env=told,
+                                  cwd=tmp_path, timeout=300, check=False)  # fmt: skip
+
+        return run
+
+    @pytest.mark.slow
+    def test_trains_a_study_on_an_allocation_of_this_machine(self, tmp_path, allocated):
+        done = allocated(["here"])
         assert done.returncode == 0, done.stderr
+        assert "nodes have joined" not in done.stderr
         assert len(Store(str(tmp_path / "runs")).runs()) == 2
+
+    @pytest.mark.slow
+    def test_waits_for_a_node_that_is_slow_to_start(self, tmp_path, allocated):
+        done = allocated(["here", "slow"], f"[[ $node == slow ]] && sleep 12 && touch {tmp_path}/came")
+        assert done.returncode == 0, done.stderr
+        assert (tmp_path / "begun").stat().st_mtime > (tmp_path / "came").stat().st_mtime
+        assert "nodes have joined" not in done.stderr
+        assert len(Store(str(tmp_path / "runs")).runs()) == 2
+
+    @pytest.mark.slow
+    def test_begins_without_a_node_that_does_not_come_and_says_so(self, tmp_path, allocated):
+        done = allocated(["here", "never"], "[[ $node == never ]] && exec sleep 600", ALGOPROGRESS_JOIN_SECONDS="8")
+        assert done.returncode == 0, done.stderr
+        assert "1 of 2 nodes have joined Ray" in done.stderr
+        assert "ALGOPROGRESS_JOIN_SECONDS gives them longer" in done.stderr
+        assert len(Store(str(tmp_path / "runs")).runs()) == 2
+        assert not [p for p in psutil.process_iter(["cmdline"]) if p.info["cmdline"] == ["sleep", "600"]]
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from algoprogress.pipeline.examination import Examination, look_around
 from algoprogress.pipeline.executors import Unfit
 from algoprogress.results import StoreError
 
-PROMPT_SECONDS = 5.0  # for nodes to answer before the submit goes on without them; a new worker process takes two
+PROMPT_SECONDS = 4.0  # for nodes to answer before the submit goes on without them; a new worker process takes two
 LAST_SECONDS = 60.0  # for the first of them, which on a cold or busy machine may take many more
 AGAIN_SECONDS = 60.0  # until a node that was not fit is asked again: a folder may be mounted after Ray was started
 POLL_SECONDS = 0.05  # between two looks for an answer
@@ -58,9 +58,8 @@ class Admission:
         begun = time.monotonic()
         self.examination.renew()
         self.look(nodes)
-        while self._asked and (took := time.monotonic() - begun) < (PROMPT_SECONDS if self._fit else LAST_SECONDS):
-            if not self._fit and took > PROMPT_SECONDS and not self._silent:
-                self._warn_of_silence()
+        while self._asked and time.monotonic() - begun < (PROMPT_SECONDS if self._fit else LAST_SECONDS):
+            self._warn_of_silence()
             time.sleep(POLL_SECONDS)
             self.look(nodes)
         if self._asked and not self._fit:
@@ -164,7 +163,8 @@ class Admission:
 
     def _warn_of_silence(self) -> None:
         for node, (_, since) in self._asked.items():
-            if node not in self._silent and time.monotonic() - since >= PROMPT_SECONDS:
+            told = node in self._silent or node in self._unfit
+            if not told and time.monotonic() - since >= PROMPT_SECONDS:
                 self._silent.add(node)
                 self.examination.say(
                     f"warning: the node {self._names[node]} has not answered within {PROMPT_SECONDS:g} s: it is given "
