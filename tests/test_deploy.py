@@ -218,6 +218,19 @@ class TestSlurm:
         assert done.returncode != 0
         assert said in done.stderr
 
+    def test_the_heads_port_is_none_that_ray_gives_its_workers(self):
+        from ray.scripts.scripts import start
+
+        default = {option.name: option.default for option in start.params}
+        (line,) = (line for line in self.script.read_text().splitlines() if line.startswith("port="))
+        ids = "1 2 9999 10000 10001 12345 19999 20000 98765"
+        loop = f"for SLURM_JOB_ID in {ids}; do {line.partition('#')[0]}; echo $port; done"
+        ports = subprocess.run(["bash", "-c", loop], capture_output=True, text=True, check=True).stdout.split()
+        assert len(set(ports)) > 5
+        for port in map(int, ports):
+            assert not default["min_worker_port"] <= port <= default["max_worker_port"]
+            assert 1024 < port < 32768  # neither reserved nor one that Linux hands out
+
     @pytest.fixture
     def allocated(self, tmp_path, small_study_file):
         """`allocated(names, srun)`: what the script did on nodes of these names, with stand-ins for Slurm's commands.
@@ -228,10 +241,11 @@ class TestSlurm:
         def run(names: list[str], srun: str = "", **environment: str) -> subprocess.CompletedProcess:
             tools = tmp_path / "tools"
             tools.mkdir()
+            address = "127.0.0.1" if len(names) == 1 else own_address()
             for name, body in {
                 "scontrol": f"printf '%s\\n' {' '.join(names)}",
                 "srun": f'while [[ $1 == -* ]]; do [[ $1 == -w ]] && shift && node=$1; shift; done; {srun}\nexec "$@"',
-                "hostname": '[[ ${1:-} == -I ]] && echo "127.0.0.1 " || echo here',
+                "hostname": f'[[ ${{1:-}} == -I ]] && echo "{address} " || echo here',
                 "algoprogress": f'touch {tmp_path}/begun\nexec {sys.executable} -m algoprogress.pipeline.cli "$@"',
             }.items():
                 file = tools / name
@@ -244,8 +258,10 @@ class TestSlurm:
                 "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_TMPDIR": "/tmp",
                 "ALGOPROGRESS_CACHE": str(tmp_path / "cache"), **environment,
             }  # fmt: skip
+            if len(names) > 1:
+                del told["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"]  # with it, no second node may join
             return subprocess.run([self.script, small_study_file], capture_output=True, text=True, env=told,
-                                  cwd=tmp_path, timeout=300, check=False)  # fmt: skip
+                                  cwd=tmp_path, timeout=120, check=False)  # fmt: skip
 
         return run
 
@@ -272,6 +288,13 @@ class TestSlurm:
         assert "ALGOPROGRESS_JOIN_SECONDS gives them longer" in done.stderr
         assert len(Store(str(tmp_path / "runs")).runs()) == 2
         assert not [p for p in psutil.process_iter(["cmdline"]) if p.info["cmdline"] == ["sleep", "600"]]
+
+
+def own_address() -> str:
+    """An address of this machine that is not loopback, as a node of a cluster has one."""
+    from ray.util import get_node_ip_address
+
+    return get_node_ip_address()
 
 
 @pytest.fixture
