@@ -42,15 +42,17 @@ def test_a_run_with_two_gpus_sees_both(emulated, driving):
     assert most_at_once(told["found"]) == 1
 
 
-def test_the_memory_of_a_gpu_that_cannot_be_asked_is_doubted_and_the_runs_are_trained(
-    emulated, driving, study_file, store
-):
-    """A submit of runs that share fake GPUs, on the CPU: what a GPU would compute is not asked here."""
+def test_a_study_on_shares_of_a_gpu_is_trained_and_measured_by_one_start_of_ray(emulated, driving, study_file, store):
+    """On the CPU: what a GPU would compute is not asked here. Its memory cannot be, which is doubted."""
     told = driving(
         emulated(nodes=1, gpus=1, cpus=4),
         f"""
 executor.close()
+submits.leave(store.folder, driver)
+import ray
+from algoprogress.ablations.probes import Probing, Spectra
 from algoprogress.ablations.study_file import load
+from algoprogress.pipeline.curvature import stage
 from algoprogress.pipeline.plan import resolve
 from algoprogress.pipeline.progress import Progress
 from algoprogress.pipeline.submit import submit
@@ -62,10 +64,23 @@ class Told(Progress):
 def make():
     return RayExecutor(address=address, gpus_per_run=0.5)
 
-study = resolve(load({str(study_file(compute=[2e8]))!r}))
-summary = submit(study, Store({store.url!r}), make, Told(), ensembles=False, gpus_per_run=0.5)
-print(json.dumps({{"trained": summary.trained, "failed": summary.failed, "said": said}}))
+def init(**options):
+    starts.append(options["address"])
+    return real(**options)
+
+starts, real, ray.init = [], ray.init, init
+probing = Probing(probe=Spectra(probes=1, steps=3, batch_tokens=64), at=(0,), arms=("modern",))
+study = load({str(study_file(compute=[2e8]))!r}).model_copy(update={{"probes": (probing,)}})
+study, store = resolve(study), Store({store.url!r})
+then = lambda opened, watch: stage.run(study, store, opened, said.append, watch)
+summary = submit(study, store, make, Told(), then, ensembles=False, gpus_per_run=0.5)
+left, probes = len(stage.todo(study, store)), len(store.spectra()["probe_id"].unique())
+facts = {{"trained": summary.trained, "failed": summary.failed, "left": left, "probes": probes}}
+print(json.dumps({{**facts, "said": said, "starts": len(starts)}}))
 """,
     )
-    assert (told["trained"], told["failed"]) == (4, {})
+    assert (told["trained"], told["failed"], told["starts"]) == (4, {}, 1)
+    assert (told["probes"], told["left"]) == (2, 0)
+    assert store.submits().empty
+    assert not store.folder.entries("submits")
     assert ["does not tell the memory of its GPUs: 0.5 of one may be" in line for line in told["said"]] == [True]
