@@ -8,6 +8,7 @@ which looks around before its first run.
 from __future__ import annotations
 
 import math
+import sys
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -66,7 +67,7 @@ class Admission:
             name = self._names[next(iter(self._asked))]
             raise Unfit(
                 f"the node {name} cannot work: it has not answered within {LAST_SECONDS:g} s; no worker starts there, "
-                "or it does not come to read the store: see the logs in /tmp/ray/session_latest/logs of that node"
+                "or the store does not answer there: see the logs that Ray keeps on that node"
             )
         self._warn_of_silence()
         self._begun, self._strict = True, not self._fit
@@ -191,12 +192,12 @@ def held_back_unless_fit(work: Callable[[dict[str, Any]], dict[str, Any]]) -> Ca
 
     The function that is sent is one of no module: on a node without this package it must still be able to say so.
     """
-    from ray import cloudpickle
-
-    packed, key = cloudpickle.dumps(work), HELD_BACK
+    module, name, key = work.__module__, work.__qualname__, HELD_BACK
+    by_name = module != "__main__" and getattr(sys.modules.get(module), name, None) is work
+    itself = None if by_name else work
 
     def look_around_and_work(task: dict[str, Any], question: dict[str, Any] | None) -> dict[str, Any]:
-        import pickle
+        import importlib
 
         import ray
 
@@ -204,7 +205,7 @@ def held_back_unless_fit(work: Callable[[dict[str, Any]], dict[str, Any]]) -> Ca
             from algoprogress.pipeline.examination import refusal
 
             why = refusal(question) if question is not None else ""
-            begin = pickle.loads(packed)
+            begin = itself or getattr(importlib.import_module(module), name)
         except Exception as error:
             if question is None:
                 raise
