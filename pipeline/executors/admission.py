@@ -177,6 +177,11 @@ class Admission:
         return node in self._fit
 
     @property
+    def silent(self) -> frozenset[str]:
+        """Ids of the nodes that are late with their answer: what Ray has placed there may never be begun."""
+        return frozenset(self._silent)
+
+    @property
     def waits(self) -> bool:
         """Whether a node has still to answer."""
         return bool(self._asked)
@@ -198,8 +203,12 @@ def held_back_unless_fit(work: Callable[[dict[str, Any]], dict[str, Any]]) -> Ca
 
     def look_around_and_work(task: dict[str, Any], question: dict[str, Any] | None) -> dict[str, Any]:
         import importlib
+        import signal
 
         import ray
+
+        if question is not None:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # with which Ray takes back tasks, and would end begun ones
 
         try:
             from algoprogress.pipeline.examination import refusal

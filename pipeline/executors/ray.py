@@ -111,6 +111,7 @@ class RayExecutor:
         self._work = work
         self._admission: Admission | None = None  # until it is said what nodes are examined for
         self._selector: dict[str, str] = {}
+        self._silent: frozenset[str] = frozenset()
         self._ask()
         try:
             on_sigterm = signal.getsignal(signal.SIGTERM)
@@ -189,12 +190,20 @@ class RayExecutor:
             if (selector := self._admission.selector()) != self._selector:
                 self._selector = selector
                 self._select()
+            if self._admission.silent - self._silent:
+                self._take_back()
+            self._silent = self._admission.silent
         self._counted = time.monotonic()
         if self._local is None and self._wish is None and not any(self._nodes.values()):
             self._wish = self._nothing.remote()
         elif self._wish is not None and any(self._nodes.values()):
             self._ray.cancel(self._wish)
             self._wish = None
+
+    def _take_back(self) -> None:
+        """Cancels what no worker has begun, to be sent again: it may wait for a worker that never comes up."""
+        for reference in self._running:
+            self._ray.cancel(reference)
 
     def _with_room(self, nodes: list[dict[str, Any]]) -> dict[str, str]:
         """Node id -> name, of the nodes that a run fits on."""
@@ -230,7 +239,7 @@ class RayExecutor:
         return [outcome for outcome in found if outcome is not None]
 
     def _outcome(self, reference: Any, task: Task) -> Outcome | None:
-        """How a task ended; None if it was held back, and is sent elsewhere."""
+        """How a task ended; None if it was held back or taken back, and is sent elsewhere."""
         from ray import exceptions
 
         try:
@@ -242,6 +251,9 @@ class RayExecutor:
             if task.run_id in self._stopped:
                 self._stopped.discard(task.run_id)
                 return Outcome(task.run_id, "stopped")
+            if isinstance(error, exceptions.TaskCancelledError):
+                self.start(task)  # taken back before it was begun
+                return None
             what = f"{type(error).__name__}: {next(iter(str(error).strip().splitlines()), '')}"
             if isinstance(error, exceptions.LocalRayletDiedError):
                 raise ClusterLost(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -140,6 +141,38 @@ executor.close()
     assert "has not answered within 4 s: it is given no run until it does" in warning
     assert "is fit now: it is given runs" in fit
     outcome(f"left out with a warning after {said['took']:.0f} s, and given runs once it answered")
+
+
+@pytest.mark.fault(18, "a node that starts no worker joins while runs wait for one")
+def test_what_ray_has_placed_on_a_late_node_that_does_not_answer_is_trained_elsewhere(
+    cluster, silent, driving, outcome
+):
+    said = driving(
+        cluster,
+        """
+executor.examine(examination)
+for k in range(6):
+    executor.start(Task(str(k), {"seconds": 2.0}, url))
+ask("add")
+outcomes, begun = [], time.monotonic()
+while len(outcomes) < 6 and time.monotonic() - begun < 120:
+    assert executor.slots == 1
+    outcomes += executor.wait(1.0)
+spans = sorted((told["begun"], told["ended"]) for told in (json.loads(one.message) for one in outcomes))
+under = [json.loads(outcome.message)["raylet"] for outcome in outcomes]
+ids = sorted(outcome.run_id for outcome in outcomes)
+print(json.dumps({"ids": ids, "under": under, "spans": spans, "said": said}))
+executor.close()
+""",
+        add=lambda: cluster.add_node(**silent),
+    )
+    assert said["ids"] == list("012345")
+    assert set(said["under"]) == {cluster.facts["raylets"][1]}
+    assert all(ended - begun >= 2 for begun, ended in said["spans"])  # what was begun was not interrupted
+    assert all(one[1] <= two[0] for one, two in pairwise(said["spans"]))
+    assert len(said["said"]) == 1
+    assert "has not answered within 4 s" in said["said"][0]
+    outcome("taken back, and trained on the others; what had begun went on")
 
 
 @pytest.mark.fault(18, "no node answers, though all are alive")
