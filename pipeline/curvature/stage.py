@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ from algoprogress.ablations.best import probed
 from algoprogress.ablations.spec import RunSpec
 from algoprogress.ablations.study import Study
 from algoprogress.pipeline.executors.scaling import Patience
+from algoprogress.pipeline.failures import verdict
 from algoprogress.pipeline.plan import losses as losses_of
 from algoprogress.pipeline.plan import refined
 from algoprogress.pipeline.worker import Outcome, Task
@@ -112,7 +114,8 @@ def run(
     if not waiting:
         return {}
     total, finished, failed = len(waiting), 0, dict[str, str]()
-    arms = {one.spec.run_id: one.arm for one in waiting}
+    known = {one.spec.run_id: one for one in waiting}
+    lost: dict[str, Counter[str]] = {run_id: Counter() for run_id in known}  # causes for which its worker was lost
     say(f"{study.name}: {sum(one.n_probes for one in waiting)} probes of {total} runs to measure")
     executor, running, begun, patience = open_executor(), 0, time.monotonic(), Patience(say)
     executor.only_cpus()
@@ -122,7 +125,14 @@ def run(
             executor.start(_task(waiting.pop(0), store, study.name))
             running += 1
         for outcome in executor.wait(1.0):
-            running, finished = running - 1, finished + 1
+            running -= 1
+            if outcome.status == "infra":
+                lost[outcome.run_id][outcome.cause or "crash"] += 1
+                if verdict((), lost=lost[outcome.run_id]).again:
+                    waiting.insert(0, known[outcome.run_id])
+                    say(f"{study.name}: {outcome.run_id[:8]}: {outcome.message}; measured again")
+                    continue
+            finished += 1
             if outcome.status == "store":
                 raise StoreError(outcome.message)
             if outcome.status != "done":
@@ -131,7 +141,7 @@ def run(
             tail = outcome.message if outcome.status != "done" else f"{outcome.seconds:.1f} s"
             say(
                 f"{study.name}: probed {finished}/{total} runs, about {left:.0f} s left  {outcome.run_id[:8]}  "
-                f"{arms[outcome.run_id]}  {tail}"
+                f"{known[outcome.run_id].arm}  {tail}"
             )
         watch()
     return failed

@@ -16,6 +16,7 @@ from algoprogress.pipeline.plan import resolve
 from algoprogress.pipeline.policy import Policy
 from algoprogress.pipeline.progress import Progress
 from algoprogress.pipeline.submit import submit
+from algoprogress.pipeline.worker import Outcome
 from algoprogress.results import Store, submits
 
 QUICK = Spectra(probes=1, steps=3, batch_tokens=64)
@@ -138,6 +139,35 @@ def test_a_run_that_cannot_be_measured_fails_alone(measured_study, tmp_path, mon
     failed = stage.run(measured_study, store, InlineExecutor, lambda line: None)
     assert failed == {broken[0]: "ValueError: a layer too many"}
     assert [one.spec.run_id for one in stage.todo(measured_study, store)] == [broken[0]]
+
+
+class Losing(InlineExecutor):
+    """Its worker is lost so many times before anything is done."""
+
+    def __init__(self, times: int, cause: str) -> None:
+        super().__init__()
+        self.times, self.cause, self.begun = times, cause, 0
+
+    def start(self, task):
+        self.begun += 1
+        super().start(task)
+
+    def wait(self, seconds):
+        if self.times and self._queue:
+            self.times -= 1
+            return [Outcome(self._queue.popleft().run_id, "infra", None, "the node is gone", cause=self.cause)]
+        return super().wait(seconds)
+
+
+@pytest.mark.parametrize(("cause", "times", "fails"), [("node", 5, 0), ("crash", 2, 0), ("crash", 6, 2)])
+def test_a_lost_worker_is_no_failure_of_the_run_that_it_measured(measured_study, tmp_path, cause, times, fails):
+    store = Store(tmp_path / "store")
+    submit(measured_study, store, InlineExecutor, Progress(), ensembles=False)
+    executor = Losing(times, cause)
+    failed = stage.run(measured_study, store, lambda: executor, lambda line: None)
+    assert list(failed.values()) == ["the node is gone"] * fails
+    assert len(stage.todo(measured_study, store)) == fails
+    assert executor.begun == 2 - fails + times
 
 
 class Closing(InlineExecutor):
