@@ -166,6 +166,11 @@ def submit(
     if time_limit is not None and executor == "inline":
         raise ValueError("--time-limit needs workers that can be stopped: use --executor process or ray")
     shared = 0 < gpus_per_run < 1
+    if not (gpus_per_run.is_integer() or (shared and round(gpus_per_run, 4) == gpus_per_run)):  # as Ray counts them
+        raise ValueError(
+            f"--gpus-per-run is a whole number, or a share below 1 with at most four decimals, not {gpus_per_run:g}: "
+            "give 0.25 for four runs on a GPU, or 2 for two GPUs for each run"
+        )
     for option, given in (
         *(("--time-limit", time_limit), ("--fail-fast", fail_fast), ("--compile", compile_)),
         ("--gpus-per-run below 1", shared),

@@ -235,6 +235,13 @@ def test_an_accelerator_type_without_a_share_of_it_is_refused(cli, tmp_path):
     assert "--gpus-per-run how much of it" in err
 
 
+@pytest.mark.parametrize("gpus", ["1.5", "0.33333", "0.00001", "inf"])
+def test_a_part_of_a_gpu_that_ray_cannot_give_is_refused(cli, tmp_path, gpus):
+    code, _, err = cli("submit", "smoke", "--store", tmp_path, "--gpus-per-run", gpus)
+    assert code == 2
+    assert "a share below 1 with at most four decimals" in err
+
+
 def test_the_memory_of_a_batch_is_estimated_from_one_sequence_and_not_too_low(make_spec):
     import torch
 
