@@ -20,6 +20,7 @@ from typing import Any
 
 from algoprogress.pipeline import provenance
 from algoprogress.pipeline.executors import ClusterLost, NotEnoughResources
+from algoprogress.results.files import check_url
 
 ENTRY = "python -m algoprogress.pipeline.cli"  # the head's own Python, the one that Ray was started with
 PREFIX = "algoprogress-"
@@ -124,6 +125,7 @@ def words(options: Mapping[str, Any]) -> list[str]:
 
 
 def _check_store(store: str) -> None:
+    check_url(store)
     if "://" not in store and not os.path.isabs(store):
         raise ValueError(
             f"--store {store} is a folder beside this command, and the job runs elsewhere: give a URL such as "

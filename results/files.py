@@ -227,11 +227,29 @@ class LocalFolder:
         return found
 
 
+def check_url(url: str) -> None:
+    """Refuses an address with a password, which would be shown wherever the store is named: claims, logs, messages.
+
+    Raises:
+        ValueError: it has one, which the message does not repeat.
+    """
+    if re.search(r"://[^/\s@:]+:(?!\d+/)[^\s@]+@", url):
+        raise ValueError(
+            "the store's URL holds a key or password before its '@', and it would be shown in logs: leave that out, "
+            "and give credentials by the environment, such as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+        )
+
+
 def open_folder(url: str | Path) -> Folder:
-    """The folder at a path or URL; touches neither disk nor network. A path or a file:// URL never goes to fsspec."""
+    """The folder at a path or URL; touches neither disk nor network. A path or a file:// URL never goes to fsspec.
+
+    Raises:
+        ValueError: the URL has a password in it.
+    """
     from algoprogress.results.remote import RemoteFolder  # it needs this module; fsspec is only for URLs
 
     text = str(url)
     if text.startswith("file://"):
         return LocalFolder(text.removeprefix("file://"))
+    check_url(text)
     return RemoteFolder(text) if "://" in text else LocalFolder(text)

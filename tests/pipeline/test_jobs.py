@@ -272,3 +272,13 @@ def test_a_study_is_trained_by_a_job_and_asking_again_trains_nothing(head, tmp_p
     done = subprocess.run([sys.executable, "-c", code, head, str(store)], capture_output=True, text=True,
                           env=os.environ | {"RAY_AUTH_TOKEN": wrong}, check=False)  # fmt: skip
     assert "refuses the token of this shell" in done.stdout, done.stderr
+
+
+@pytest.mark.parametrize("address", ["http://127.0.0.1:1", "local"])
+def test_a_store_with_a_key_in_its_url_is_refused_and_the_key_not_repeated(cli, address):
+    store = "s3://ACCESSKEY1:very/secret@bucket/runs"
+    code, out, err = cli("submit", "smoke", "--store", store, "--address", address)
+    assert code == 2
+    assert "give credentials by the environment" in err
+    assert "secret" not in (out + err).replace("AWS_SECRET_ACCESS_KEY", "")
+    assert "ACCESSKEY1" not in out + err
