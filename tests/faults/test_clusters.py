@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.server
+import math
 import os
 import socket
 import subprocess
@@ -46,6 +47,13 @@ def held(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Path]
         return tmp_path / "gate"
 
     return hold
+
+
+def within_ten_seconds(begun: float, refusals: int = 1) -> str:
+    """How long each refusal took since then, which is promised to be less."""
+    took = (time.monotonic() - begun) / refusals
+    assert took < 10
+    return f"{took:.0f} s"
 
 
 def training_on(cluster: Emulated, store: Store) -> tuple[int, dict]:
@@ -200,24 +208,26 @@ def running() -> Iterator[Emulated]:
 @pytest.mark.slow
 @pytest.mark.fault(10, "more GPUs for a run than any node has")
 def test_gpus_that_no_node_has_are_refused(study_file, store, running, submitted, outcome):
-    refused = submitted(study_file(), store, "--address", running.address, "--gpus-per-run", "2", **running.environment)
     begun = time.monotonic()
+    refused = submitted(study_file(), store, "--address", running.address, "--gpus-per-run", "2", **running.environment)
     assert refused.wait() == 3
+    took = within_ten_seconds(begun)
     assert "a run asks for 1 CPU and 2 GPU on one node; the cluster has 3 CPU and 3 GPU" in refused.err
     assert store.run_ids() == set()
-    outcome(f"refused in {time.monotonic() - begun:.0f} s, naming what the cluster has")
+    outcome(f"refused in {took}, naming what the cluster has")
 
 
 @pytest.mark.slow
 @pytest.mark.fault(10, "an accelerator that no node has")
 def test_an_accelerator_that_no_node_has_is_refused(study_file, store, running, submitted, outcome):
     options = ["--address", running.address, "--gpus-per-run", "0.5", "--accelerator-type", "H100"]
-    refused = submitted(study_file(), store, *options, **running.environment)
     begun = time.monotonic()
+    refused = submitted(study_file(), store, *options, **running.environment)
     assert refused.wait() == 3
+    took = within_ten_seconds(begun)
     assert "an accelerator of type H100, and the cluster has none that it names" in refused.err
     assert store.run_ids() == set()
-    outcome(f"refused in {time.monotonic() - begun:.0f} s, naming what the cluster has")
+    outcome(f"refused in {took}, naming what the cluster has")
 
 
 @pytest.mark.fault(10, "GPUs on a machine that has none")
@@ -247,7 +257,7 @@ def test_a_wrong_token_is_refused_by_a_sentence_that_says_where_it_belongs(
         assert said in refused.err
         assert "ray get-auth-token" in refused.err
         assert running.environment["RAY_AUTH_TOKEN"] not in refused.err
-    outcome(f"refused in {(time.monotonic() - begun) / 2:.0f} s, with the place where the token belongs")
+    outcome(f"refused in {within_ten_seconds(begun, len(cases))}, with the place where the token belongs")
 
 
 @pytest.mark.slow
@@ -262,11 +272,12 @@ def test_a_store_that_is_not_shared_is_refused(study_file, tmp_path, emulated, s
     begun = time.monotonic()
     refused = submitted(study_file(), store, "--address", cluster.address, **cluster.environment)
     assert refused.wait() == 2
+    took = within_ten_seconds(begun)
     assert "does not see the store" in refused.err
     assert "s3://bucket/runs" in refused.err
     assert store.run_ids() == set()
     assert not store.folder.entries("submits")
-    outcome(f"refused in {time.monotonic() - begun:.0f} s: the node does not read what was written here")
+    outcome(f"refused in {took}: the node does not read what was written here")
 
 
 @pytest.mark.slow
@@ -309,6 +320,7 @@ def web_port() -> Iterator[int]:
 
 @pytest.mark.fault(16, "an address where nothing answers, something else does, or a head hangs")
 def test_a_dead_address_is_refused_by_a_sentence(silent_port, web_port, outcome):
+    longest = 0.0
     for address, said in {
         "127.0.0.1:1": "no Ray cluster answers",
         f"127.0.0.1:{web_port}": "not the head of a Ray cluster",
@@ -319,8 +331,9 @@ def test_a_dead_address_is_refused_by_a_sentence(silent_port, web_port, outcome)
         begun = time.monotonic()
         with pytest.raises(NoCluster, match=said):
             RayExecutor(address=address)
-        assert time.monotonic() - begun < 10
-    outcome("each refused within 6 s by a sentence that says what to do")
+        longest = max(longest, time.monotonic() - begun)
+    assert longest < 10
+    outcome(f"each refused within {math.ceil(longest)} s by a sentence that says what to do")
 
 
 @pytest.mark.fault(16, "a dead RAY_ADDRESS, and a file that names a cluster which is no more")

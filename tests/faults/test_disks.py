@@ -66,7 +66,7 @@ def test_a_disk_that_fills_up_stops_the_submit_and_tears_nothing(
     filler.unlink()
     assert submitted(study_file(), store, *PROCESS).facts()["trained"] == 8 - len(done)
     check_whole(store, undisturbed())
-    assert waited < 200
+    assert waited < 10
     said = f"the submit ends {waited:.0f} s later with the sentence that says so"
     outcome(f"{said}, no torn file; with space the rest is trained")
 
@@ -196,7 +196,9 @@ def test_a_deleted_store_is_made_again(study_file, undisturbed, store, submitted
     first = submitted(study_file(), store, *PROCESS)
     until(lambda: store.run_ids(), "nothing is trained")
     Path(store.url).rename(tmp_path / "deleted")
-    first.wait()
+    assert first.wait() in (0, 1, 2)
+    assert "Traceback" not in first.err
+    assert Path(store.url).is_dir()
     assert not run(study_file(), store, "inline").failed
     check_whole(store, undisturbed())
     outcome("it is made anew; the next submit trains what was deleted")
