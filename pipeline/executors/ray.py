@@ -194,11 +194,12 @@ class RayExecutor:
                 self._take_back()
             self._silent = self._admission.silent
         self._counted = time.monotonic()
-        if self._local is None and self._wish is None and not any(self._nodes.values()):
-            self._wish = self._nothing.remote()
-        elif self._wish is not None and any(self._nodes.values()):
+        room = any(self._nodes.values())
+        if self._wish is not None and (room or self._ray.wait([self._wish], timeout=0)[0]):
             self._ray.cancel(self._wish)
-            self._wish = None
+            self._wish = None  # granted, or by a node that is gone already
+        if self._local is None and self._wish is None and not room:
+            self._wish = self._nothing.remote()
 
     def _take_back(self) -> None:
         """Cancels what no worker has begun, to be sent again: it may wait for a worker that never comes up."""

@@ -218,6 +218,36 @@ executor.close()
     outcome("the study begins on the others")
 
 
+def test_a_node_that_comes_and_goes_unseen_is_asked_for_again(cluster, driving):
+    """Nothing else would make an autoscaler start another."""
+    said = driving(
+        cluster,
+        """
+def alive():
+    return sum(node["Alive"] for node in executor._ray.nodes())
+executor.examine(examination)
+ask("lose")
+while executor.slots:
+    time.sleep(0.1)
+executor_module.EMPTY_SECONDS = 1e9  # the driver does not look
+first = executor._wish
+ask("add")
+granted, _ = executor._ray.wait([first], timeout=60)
+ask("lose")
+while alive() > 1:
+    time.sleep(0.1)
+executor_module.EMPTY_SECONDS = 0.0
+slots = executor.slots
+_, waits = executor._ray.wait([executor._wish], timeout=1.0)
+print(json.dumps({"granted": len(granted), "slots": slots, "waits": len(waits), "again": executor._wish is not first}))
+executor.close()
+""",
+        lose=lambda: cluster.kill_node(len(cluster.facts["raylets"]) - 1),
+        add=cluster.add_node,
+    )
+    assert said == {"granted": 1, "slots": 0, "waits": 1, "again": True}
+
+
 @pytest.mark.fault(18, "a node on which the package does not import joins half-way")
 def test_a_node_without_a_package_that_imports_gets_no_run(cluster, driving, tmp_path, outcome):
     broken = tmp_path / "broken" / "algoprogress"
