@@ -202,10 +202,10 @@ def _of_study(row: Mapping[str, Any], fit_of: FitOf | None) -> Gain:
         raise ValueError("Its gain is that of a study: say of which arm.")
     method, fit = _one_of(row.get("method", "law"), METHODS, "method"), fit_of(row["study"])
     if method == "law":
-        return fitted_pair(fit, row["arm"], row.get("over"))
+        return fitted_pair(fit, row["arm"], row.get("over"), row["study"])
     if row.get("over", fit.baseline) != fit.baseline:
         raise ValueError(f"Interpolated gains are over the study's baseline, {fit.baseline}, not over {row['over']}.")
-    return measured_curve(fit, row["arm"])
+    return measured_curve(fit, row["arm"], row["study"])
 
 
 def _interval(row: Mapping[str, Any]) -> dict[str, float]:

@@ -282,3 +282,6 @@ def test_the_command_gives_one_flat_document(capsys, monkeypatch):
                        "scale_dependent": 2697.11, "log_share_scale_dependent": 0.8933,
                        "growth_per_year": 2.2343}.items():  # fmt: skip
         assert found[key] == pytest.approx(value, rel=5e-4)
+    assert found["forecast"]["total"] == pytest.approx(found["total"])
+    assert found["forecast"]["low"] < found["forecast"]["held"] < found["total"] < found["forecast"]["high"]
+    assert all("decades_beyond" in row for row in found["against"])
