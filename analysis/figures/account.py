@@ -27,7 +27,8 @@ def account_gains_plot(gains: pd.DataFrame, ax: Axes) -> Axes:
             ax.fill_between(x, part["gain_low"], part["gain_high"], color=colour[key], alpha=0.14, lw=0, zorder=1)
         low, high = part["measured_low"].iloc[0], part["measured_high"].iloc[0]
         if np.isnan(low):
-            ax.plot(x, y, color=colour[key], lw=1.4, ls=style[key], zorder=3)
+            ls = style[key] if style[key] == "-" else ":"  # dashes are for what is extrapolated
+            ax.plot(x, y, color=colour[key], lw=1.4, ls=ls, zorder=3)
         else:
             ax.plot(x, y, color=colour[key], lw=1.0, ls=(0, (4, 2.5)), zorder=3)
         if low <= high:

@@ -178,6 +178,13 @@ class TestFigures:
         thick = [line for line in ax.lines if line.get_linewidth() > 2]
         assert [(line.get_xdata()[0], line.get_xdata()[-1]) for line in thick] == [(6e18, 3e21)]
 
+    def test_dashes_are_of_what_is_extrapolated_alone(self, published):
+        gains = of.gains_by_compute(published, np.geomspace(1e14, 1e26, 13))
+        ax = figures.account_gains_plot(gains, new_axes())
+        dashed = [line for line in ax.lines if line.get_linestyle() == "--"]
+        assert {float(line.get_linewidth()) for line in dashed} == {1.0}
+        assert len(dashed) == gains.loc[gains["measured_low"].notna(), "key"].nunique() == 2
+
     def test_names_at_the_edge_stand_apart_and_within(self, published):
         figure = draw(figures.account_gains_plot, of.gains_by_compute(published, np.geomspace(1e14, 1e26, 13)))
         heights = sorted(t.xyann[1] for t in figure.axes[0].texts)
