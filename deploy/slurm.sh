@@ -3,7 +3,8 @@
 #
 # Starts Ray on the allocation (one node is head and worker, the others join it), trains the study and ends with it. What
 # the time limit cuts off goes on with the next sbatch of the same line: finished runs are in the store, longer ones resume.
-# Run it in the checkout, which like the store ($ALGOPROGRESS_STORE) must be a folder that all nodes mount.
+# Run it in the checkout, which like the store ($ALGOPROGRESS_STORE) must be a folder that all nodes mount. It waits for
+# all nodes, at most $ALGOPROGRESS_JOIN_SECONDS (300); one that comes later still is examined then, and given runs.
 #SBATCH --job-name=algoprogress
 #SBATCH --nodes=2
 #SBATCH --ntasks-per-node=1
@@ -24,7 +25,7 @@ export RAY_AUTH_MODE=token RAY_AUTH_TOKEN
 
 mapfile -t nodes < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
 head=${nodes[0]}
-port=$((10000 + SLURM_JOB_ID % 20000))
+port=$((20000 + SLURM_JOB_ID % 10000))  # Ray's workers have 10002 to 19999
 cpus=${SLURM_CPUS_PER_TASK:-1} gpus=${SLURM_GPUS_ON_NODE:-0}
 address=$(srun --nodes=1 --ntasks=1 -w "$head" hostname -I | awk '{print $1}')
 
@@ -47,7 +48,28 @@ for node in "${nodes[@]:1}"; do
     started+=($!)
 done
 
-# in the background, so that bash can act on the warning before the time limit
+# what is to last is in the background, so that bash can act on the warning before the time limit
+python - "$address:$port" "${#nodes[@]}" "${ALGOPROGRESS_JOIN_SECONDS:-300}" <<'END' &
+import sys, time, ray
+address, wanted, seconds = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
+joined, deadline = 0, time.monotonic() + seconds
+while joined < wanted and time.monotonic() < deadline:
+    try:
+        if not ray.is_initialized():
+            ray.init(address=address, log_to_driver=False, logging_level="error")
+        joined = sum(node["Alive"] for node in ray.nodes())
+    except (ConnectionError, RuntimeError) as error:  # the head itself may still be starting
+        print(f"waiting for Ray at {address}: {error}", file=sys.stderr)
+    time.sleep(1)
+if joined < wanted:
+    print(f"{joined} of {wanted} nodes have joined Ray at {address} within {seconds:g} s: the study begins on these, and "
+          "takes the others when they come. What keeps them is above; ALGOPROGRESS_JOIN_SECONDS gives them longer",
+          file=sys.stderr)
+END
+waits=$!
+started+=("$waits")
+wait "$waits"
+
 algoprogress submit "$study" --address "$address:$port" --store "$ALGOPROGRESS_STORE" "$@" &
 submitted=$!
 started+=("$submitted")

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from algoprogress.pipeline.executors import Executor
 from algoprogress.pipeline.executors.scaling import NODE_SECONDS
+
+# what follows a training: given what opens its executor, and what has to be called now and then so that requests to
+# stop are obeyed; it returns run_id -> message of what has failed
+Then = Callable[[Callable[[], Executor], Callable[[], None]], Mapping[str, str]]
 
 
 class Cancelled(Exception):

@@ -119,8 +119,11 @@ class SimulatedExecutor:
     def stop(self, run_id: str) -> None:
         raise NotImplementedError("a simulated run is not stopped")
 
-    def on_every_node(self, function: Any, argument: dict[str, Any], seconds: float) -> list[tuple[str, Any]]:
-        return []
+    def examine(self, examination: Any) -> bool:
+        return False
+
+    def only_cpus(self) -> None:
+        """A slot is a slot."""
 
     def last_words(self, pid: int) -> str:
         return ""

@@ -10,7 +10,7 @@ import contextlib
 import math
 import time
 import warnings
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -19,11 +19,11 @@ from algoprogress.ablations.refine import refine
 from algoprogress.ablations.spec import RunSpec
 from algoprogress.ablations.study import Study
 from algoprogress.pipeline import preflight, provenance
+from algoprogress.pipeline.attempts import Attempts
 from algoprogress.pipeline.ensembles.executor import bundled
 from algoprogress.pipeline.executors import Executor
 from algoprogress.pipeline.executors.scaling import Patience
-from algoprogress.pipeline.failures import Verdict, verdict
-from algoprogress.pipeline.options import Cancelled, Options, Summary
+from algoprogress.pipeline.options import Cancelled, Options, Summary, Then
 from algoprogress.pipeline.plan import losses, worth_compiling
 from algoprogress.pipeline.progress import Progress
 from algoprogress.pipeline.redaction import redact
@@ -38,15 +38,21 @@ ENDED = ("done", "diverged", "present")
 
 
 def submit(
-    study: Study, store: Store, make_executor: Callable[[], Executor], progress: Progress, **options: Any
+    study: Study,
+    store: Store,
+    make_executor: Callable[[], Executor],
+    progress: Progress,
+    then: Then | None = None,
+    **options: Any,
 ) -> Summary:
     """Train every run of a resolved study that the store does not hold, and what its sweep adds as losses come in.
 
     Args:
         study: resolved, as it was written (the sweep's additions are worked out here).
         store: where runs are published.
-        make_executor: called once, and only if there is something to train.
+        make_executor: called once, and only if there is something to do for it.
         progress: told of everything that happens.
+        then: what follows the training, on the same executor.
         options: the fields of `Options`.
 
     Raises:
@@ -64,17 +70,21 @@ def submit(
             progress.say(f"set aside {problem['file']}: {problem['problem']}; trained again if {study.name} needs it")
     loop = _Loop(study, store, progress, make_executor, Options(**options))
     try:
-        loop.look()
-        preflight.check_disk(store, [loop.specs[run_id] for run_id in loop.todo])
-        store.save_study(loop.study.stored())
-        loop.run()
+        try:
+            loop.look()
+            preflight.check_disk(store, [loop.specs[run_id] for run_id in loop.todo])
+            store.save_study(loop.study.stored())
+            loop.run()
+        finally:
+            progress.close()  # a bar that is left open keeps the terminal's cursor
+            loop.summary.seconds = time.monotonic() - begun
+        if then is not None:
+            loop.summary.failed |= then(loop.open, loop.watch)
     except Cancelled:
         loop.summary.cancelled = True
     finally:
-        progress.close()  # a bar that is left open keeps the terminal's cursor
         loop.close()
     loop.summary.left = len(loop.todo) + len(loop.running)
-    loop.summary.seconds = time.monotonic() - begun
     return loop.summary
 
 
@@ -93,8 +103,8 @@ class _Loop:
     ) -> None:
         self.grid, self.study, self.store, self.progress, self.options = grid, grid, store, progress, options
         self.make_executor = make_executor
-        self.executor: Executor | None = None
-        self.checked = False  # whether its nodes can do the work
+        self.place: Executor | None = None  # where tasks run, once it is needed
+        self.executor: Executor | None = None  # the same, with runs of one shape bundled
         self.patience = Patience(progress.say, options.node_seconds)
         self.driver = submits.new_driver()
         self.losses: dict[str, float] = {}
@@ -110,11 +120,7 @@ class _Loop:
         self.stopping: dict[str, str] = {}  # run_id -> timeout or cancelled
         self.halted = False
         self.summary = Summary()
-        self.history: dict[str, list[dict[str, Any]]] = {}
-        for failure in store.failures().to_dict("records"):
-            self.history.setdefault(str(failure["run_id"]), []).append({str(k): v for k, v in failure.items()})
-        self.forgiven = {run_id: len(past) for run_id, past in self.history.items() if options.retry_failed}
-        self.lost: dict[str, Counter[str]] = {}  # run_id -> causes for which this submit lost its worker
+        self.attempts = Attempts(store, options.retry_failed)
         self.silence = Watch(store.folder.silent_seconds)
         self.next_look = -math.inf
 
@@ -141,7 +147,7 @@ class _Loop:
         for run_id in self.specs:
             if run_id in known:
                 continue
-            decided = self.decide(run_id)
+            decided = self.attempts.verdict(self.specs[run_id])
             if decided.again:
                 self.todo[run_id] = todo.get(run_id, 0)
             else:
@@ -151,13 +157,6 @@ class _Loop:
             specs_to_do = [self.specs[run_id] for run_id in self.todo]
             self.compiled |= worth_compiling(specs_to_do, self.options.compile_for, self.options.device)
         self.progress.expect(cost, set(self.losses))
-
-    def decide(self, run_id: str) -> Verdict:
-        spec = self.specs[run_id]
-        past, rows = self.history.get(run_id, []), spec.batch_tokens // spec.data.context
-        if spec.architecture.batch_statistics:
-            rows = 1  # a batch in parts is another training
-        return verdict(past, self.forgiven.get(run_id, 0), self.lost.get(run_id), rows)
 
     def run(self) -> None:
         if self.todo or self.elsewhere:
@@ -181,15 +180,7 @@ class _Loop:
         per_slot = 1 if self.options.fail_fast else WINDOW  # what is queued would still be begun after a failure
         while self.todo and not self.halted and not self.full():
             if self.executor is None:
-                self.executor = bundled(self.make_executor(), self.options.device, self.options.together)
-            if not self.executor.slots:
-                return
-            if not self.checked:
-                specs = [self.specs[run_id] for run_id in self.todo]
-                share = self.options.gpus_per_run
-                for doubt in preflight.check_nodes(self.executor, self.store, self.driver, specs, share):
-                    self.progress.say(doubt)
-                self.checked = True
+                self.executor = bundled(self.open(), self.options.device, self.options.together)
             if len(self.running) >= per_slot * self.executor.slots:
                 return
             run_id, over = self.todo.popitem(last=False)
@@ -197,6 +188,15 @@ class _Loop:
             self.begun.add(run_id)
             self.running[run_id] = task
             self.executor.start(task)
+
+    def open(self) -> Executor:
+        """The one executor of this submit, made and its nodes examined when it is first needed."""
+        if self.place is None:
+            self.announce()  # or what is written for the nodes would be swept away
+            self.place = self.make_executor()
+            specs, share = [self.specs[run_id] for run_id in self.todo], self.options.gpus_per_run
+            preflight.check_nodes(self.place, self.store, self.driver, specs, share, self.progress.say)
+        return self.place
 
     def full(self) -> bool:
         """Whether the limit allows no further run."""
@@ -210,11 +210,11 @@ class _Loop:
             self.store.url,
             self.grid.name,
             self.arms[run_id],
-            1 + max((int(failure["attempt"]) for failure in self.history.get(run_id, [])), default=0),
+            self.attempts.next(run_id),
             self.options.device,
             torch_compile=run_id in self.compiled,
             checkpoint_seconds=self.options.checkpoint_seconds,
-            micro_batches=self.decide(run_id).micro_batches,
+            micro_batches=self.attempts.verdict(self.specs[run_id]).micro_batches,
             code=provenance.code(),
             driver=self.driver,
             over=over,
@@ -270,16 +270,14 @@ class _Loop:
         if outcome.cause or outcome.status not in ("failed", "oom"):  # a worker that lives has kept its own
             self.note_failure(task, outcome)
         if outcome.status == "infra":
-            self.lost.setdefault(run_id, Counter())[outcome.cause or "crash"] += 1
-        self.history[run_id] = [
-            {str(k): v for k, v in failure.items()} for failure in self.store.failures(run_id).to_dict("records")
-        ]
+            self.attempts.lose(run_id, outcome.cause or "crash")
+        self.attempts.look(run_id)
         if outcome.cause == "node":  # its worker may live on: who holds the claim decides
             if run_id in self.store.claims():
                 self.elsewhere.add(run_id)
         else:
             self.store.retire(run_id, self.driver)
-        decided = self.decide(run_id)
+        decided = self.attempts.verdict(self.specs[run_id])
         if decided.again:
             parts = f", each batch in {decided.micro_batches} parts" if outcome.status == "oom" else ""
             self.progress.say(f"{run_id} ({task.arm}): {outcome.message}; trying again{parts}")
@@ -359,9 +357,8 @@ class _Loop:
                 self.learn(Outcome(run_id, "present"))
             elif claim is None or run_id in silent or beats.get(run_id, {}).get("stale"):
                 self.elsewhere.discard(run_id)
-                past = self.store.failures(run_id).to_dict("records")
-                self.history[run_id] = [{str(k): v for k, v in failure.items()} for failure in past]
-                decided = self.decide(run_id)
+                self.attempts.look(run_id)
+                decided = self.attempts.verdict(self.specs[run_id])
                 if decided.again:
                     self.todo[run_id] = 0 if claim is None else claim.generation
                 else:
@@ -387,8 +384,8 @@ class _Loop:
 
     def close(self) -> None:
         """End every worker, and take back what dead workers held."""
-        if self.executor is not None:
-            self.executor.close()
+        if self.place is not None:
+            self.place.close()
         with contextlib.suppress(StoreError):
             for run_id in self.running:
                 self.store.retire(run_id, self.driver)

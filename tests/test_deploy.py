@@ -9,8 +9,11 @@ import sys
 import textwrap
 from pathlib import Path
 
+import psutil
 import pytest
 import yaml
+
+from algoprogress.results import Store
 
 ROOT = Path(__file__).parents[1]
 CLUSTERS = [ROOT / "ray_cluster.yaml", ROOT / "deploy" / "onprem.yaml"]
@@ -127,7 +130,7 @@ def test_the_pinned_versions_are_allowed_ones_of_all_that_must_be_equal_on_all_n
 
     from packaging.requirements import Requirement
 
-    from algoprogress.pipeline.preflight import PACKAGES
+    from algoprogress.pipeline.examination import PACKAGES
 
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
     allowed = {r.name: r.specifier for r in map(Requirement, project)}
@@ -215,32 +218,83 @@ class TestSlurm:
         assert done.returncode != 0
         assert said in done.stderr
 
-    @pytest.mark.slow
-    def test_trains_a_study_on_an_allocation_of_this_machine(self, tmp_path, small_study_file):
-        """With stand-ins for Slurm's own two commands; Ray, the study and the store are real."""
-        from algoprogress.results import Store
+    def test_the_heads_port_is_none_that_ray_gives_its_workers(self):
+        from ray.scripts.scripts import start
 
-        tools = tmp_path / "tools"
-        tools.mkdir()
-        for name, body in {
-            "scontrol": 'echo "$(hostname)"',
-            "srun": 'while [[ $1 == -* ]]; do [[ $1 == -w ]] && shift; shift; done; exec "$@"',
-            "hostname": '[[ ${1:-} == -I ]] && echo "127.0.0.1 " || echo here',
-        }.items():
-            file = tools / name
-            file.write_text(f"#!/usr/bin/env bash\n{body}\n")
-            file.chmod(file.stat().st_mode | stat.S_IXUSR)
-        environment = os.environ | {
-            "PATH": f"{tools}:{Path(sys.executable).parent}:{os.environ['PATH']}",
-            "SLURM_JOB_NODELIST": "here", "SLURM_JOB_ID": str(os.getpid()), "SLURM_CPUS_PER_TASK": "2",
-            "SLURM_GPUS_ON_NODE": "0", "ALGOPROGRESS_STORE": str(tmp_path / "runs"),
-            "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_TMPDIR": "/tmp",
-            "ALGOPROGRESS_CACHE": str(tmp_path / "cache"),
-        }  # fmt: skip
-        done = subprocess.run([self.script, small_study_file], capture_output=True, text=True, env=environment,
-                              cwd=ROOT, timeout=300, check=False)  # fmt: skip
+        default = {option.name: option.default for option in start.params}
+        (line,) = (line for line in self.script.read_text().splitlines() if line.startswith("port="))
+        ids = "1 2 9999 10000 10001 12345 19999 20000 98765"
+        loop = f"for SLURM_JOB_ID in {ids}; do {line.partition('#')[0]}; echo $port; done"
+        ports = subprocess.run(["bash", "-c", loop], capture_output=True, text=True, check=True).stdout.split()
+        assert len(set(ports)) > 5
+        for port in map(int, ports):
+            assert not default["min_worker_port"] <= port <= default["max_worker_port"]
+            assert 1024 < port < 32768  # neither reserved nor one that Linux hands out
+
+    @pytest.fixture
+    def allocated(self, tmp_path, small_study_file):
+        """`allocated(names, srun)`: what the script did on nodes of these names, with stand-ins for Slurm's commands.
+
+        Ray, the study and the store are real; `srun` is bash on what a node, `$node`, does before its command.
+        """
+
+        def run(names: list[str], srun: str = "", **environment: str) -> subprocess.CompletedProcess:
+            tools = tmp_path / "tools"
+            tools.mkdir()
+            address = "127.0.0.1" if len(names) == 1 else own_address()
+            for name, body in {
+                "scontrol": f"printf '%s\\n' {' '.join(names)}",
+                "srun": f'while [[ $1 == -* ]]; do [[ $1 == -w ]] && shift && node=$1; shift; done; {srun}\nexec "$@"',
+                "hostname": f'[[ ${{1:-}} == -I ]] && echo "{address} " || echo here',
+                "algoprogress": f'touch {tmp_path}/begun\nexec {sys.executable} -m algoprogress.pipeline.cli "$@"',
+            }.items():
+                file = tools / name
+                file.write_text(f"#!/usr/bin/env bash\n{body}\n")
+                file.chmod(file.stat().st_mode | stat.S_IXUSR)
+            told = os.environ | {
+                "PATH": f"{tools}:{Path(sys.executable).parent}:{os.environ['PATH']}",
+                "SLURM_JOB_NODELIST": "here", "SLURM_JOB_ID": str(os.getpid()), "SLURM_CPUS_PER_TASK": "1",
+                "SLURM_GPUS_ON_NODE": "0", "ALGOPROGRESS_STORE": str(tmp_path / "runs"),
+                "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_TMPDIR": "/tmp",
+                "ALGOPROGRESS_CACHE": str(tmp_path / "cache"), **environment,
+            }  # fmt: skip
+            if len(names) > 1:
+                del told["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"]  # with it, no second node may join
+            return subprocess.run([self.script, small_study_file], capture_output=True, text=True, env=told,
+                                  cwd=tmp_path, timeout=120, check=False)  # fmt: skip
+
+        return run
+
+    @pytest.mark.slow
+    def test_trains_a_study_on_an_allocation_of_this_machine(self, tmp_path, allocated):
+        done = allocated(["here"])
         assert done.returncode == 0, done.stderr
+        assert "nodes have joined" not in done.stderr
         assert len(Store(str(tmp_path / "runs")).runs()) == 2
+
+    @pytest.mark.slow
+    def test_waits_for_a_node_that_is_slow_to_start(self, tmp_path, allocated):
+        done = allocated(["here", "slow"], f"[[ $node == slow ]] && sleep 12 && touch {tmp_path}/came")
+        assert done.returncode == 0, done.stderr
+        assert (tmp_path / "begun").stat().st_mtime > (tmp_path / "came").stat().st_mtime
+        assert "nodes have joined" not in done.stderr
+        assert len(Store(str(tmp_path / "runs")).runs()) == 2
+
+    @pytest.mark.slow
+    def test_begins_without_a_node_that_does_not_come_and_says_so(self, tmp_path, allocated):
+        done = allocated(["here", "never"], "[[ $node == never ]] && exec sleep 600", ALGOPROGRESS_JOIN_SECONDS="8")
+        assert done.returncode == 0, done.stderr
+        assert "1 of 2 nodes have joined Ray" in done.stderr
+        assert "ALGOPROGRESS_JOIN_SECONDS gives them longer" in done.stderr
+        assert len(Store(str(tmp_path / "runs")).runs()) == 2
+        assert not [p for p in psutil.process_iter(["cmdline"]) if p.info["cmdline"] == ["sleep", "600"]]
+
+
+def own_address() -> str:
+    """An address of this machine that is not loopback, as a node of a cluster has one."""
+    from ray.util import get_node_ip_address
+
+    return get_node_ip_address()
 
 
 @pytest.fixture

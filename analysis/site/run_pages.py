@@ -1,6 +1,7 @@
 """The page of all runs and the page of each."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
@@ -13,28 +14,50 @@ from algoprogress.results import Store
 from algoprogress.results.frames import curves_table
 from algoprogress.results.runfile import Curve
 
+Record = Mapping[str, Any]
 
-def write_runs(
-    site: Site,
-    store: Store,
-    runs: pd.DataFrame,
-    records: Mapping[str, Mapping[str, Any]],
-    curves: Mapping[str, Curve],
-    found: list[Conclusion],
+
+@dataclass(frozen=True)
+class Member:
+    """A study that a run belongs to, and the arm that it belongs to there, with the addresses of their pages."""
+
+    study: str
+    address: str
+    arm: str
+    arm_address: str
+
+
+@dataclass(frozen=True)
+class RunPage:
+    """What the page of a run tells.
+
+    Attributes:
+        compared: (study, baseline, run, its spec) of the runs that it is compared with.
+        siblings: (run, seed, loss) of those of its configuration with another seed.
+    """
+
+    run_id: str
+    record: Record
+    curve: Curve | None
+    member: Sequence[Member]
+    compared: Sequence[tuple[str, str, str, Record]]
+    siblings: Sequence[tuple[str, Any, Any]]
+
+
+def write_runs_table(
+    site: Site, runs: pd.DataFrame, curves: Mapping[str, Curve], member: Mapping[tuple[str, str], Member]
 ) -> None:
-    """Write them.
+    """The page of all runs.
 
     Args:
         runs: of every status, a row per (arm, run).
-        records: run -> its record.
         curves: run -> its curve.
-        found: the studies; what is concluded of them is not asked.
+        member: (study, arm) -> the addresses of their pages.
     """
     shown, links = run_page.runs_table(runs, with_study=True)
-    by_name = {c.name: c for c in found}
-    links["study"] = [by_name[s].address if s in by_name else "" for s in runs["study"]]
-    places = [(by_name[s], a) if s in by_name else None for s, a in zip(runs["study"], runs["arm"], strict=True)]
-    links["arm"] = ["" if at is None else at[0].arm_address(at[1]) for at in places]
+    places = [member.get(at) for at in zip(runs["study"], runs["arm"], strict=True)]
+    links["study"] = ["" if at is None else at.address for at in places]
+    links["arm"] = ["" if at is None else at.arm_address for at in places]
     files_of = site.download(runs, "", "runs")
     if curves:
         files_of += [(f"curves, {s}", a) for s, a in site.download(curves_table(curves), "", "curves")]
@@ -42,42 +65,72 @@ def write_runs(
         "runs", "runs.html", title="Runs", table=table(shown, "runs", "Every run in the store", links, files_of),
         n_runs=runs["run_id"].nunique(),
     )  # fmt: skip
-    member: dict[str, list[tuple[Conclusion, str]]] = {}
-    for run_id, at in zip(runs["run_id"], places, strict=True):
-        if at is not None:
-            member.setdefault(run_id, []).append(at)
+
+
+def members(found: Sequence[Conclusion]) -> dict[tuple[str, str], Member]:
+    """(study, arm) -> their names and the addresses of their pages."""
+    return {(c.name, arm): Member(c.name, c.address, arm, c.arm_address(arm)) for c in found for arm in c.arms}
+
+
+def run_pages(
+    runs: pd.DataFrame,
+    records: Mapping[str, Record],
+    curves: Mapping[str, Curve],
+    found: Sequence[Conclusion],
+    member: Mapping[tuple[str, str], Member],
+) -> list[RunPage]:
+    """The pages of all runs; what is concluded of the studies is not asked."""
+    of: dict[str, list[Member]] = {}
+    for run_id, study, arm in zip(runs["run_id"], runs["study"], runs["arm"], strict=True):
+        if (study, arm) in member:
+            of.setdefault(run_id, []).append(member[study, arm])
     siblings: dict[str, list[str]] = {}
     for run_id, record in records.items():
         siblings.setdefault(str(record.get("configuration_id")), []).append(run_id)
-    compared: dict[str, list[tuple[Conclusion, str]]] = {}
+    compared: dict[str, list[tuple[str, str, str, Record]]] = {}
     for c in found:
         for run_id, other in run_page.counterparts(c.study, c.runs).items():
-            compared.setdefault(run_id, []).append((c, other))
-    for run_id, record in records.items():
-        curve = curves.get(run_id)
-        same = siblings[str(record.get("configuration_id"))]
+            baseline = str(c.study.get("against", {}).get(c.arm_of[run_id], c.study["baseline"]))
+            compared.setdefault(run_id, []).append((c.name, baseline, other, records[other]["spec"]))
+    return [
+        RunPage(
+            run_id,
+            record,
+            curves.get(run_id),
+            of.get(run_id, []),
+            compared.get(run_id, []),
+            [
+                (r, records[r]["spec"].get("seed"), records[r].get("loss"))
+                for r in siblings[str(record.get("configuration_id"))]
+                if r != run_id
+            ],
+        )
+        for run_id, record in records.items()
+    ]
+
+
+def write_run_pages(site: Site, store: Store, pages: Sequence[RunPage]) -> None:
+    """Write the pages of some runs, each with a copy of the run's file."""
+    for p in pages:
         site.page(
             "run",
-            run_page.run_address(run_id),
-            title=f"Run {run_id[: run_page.WIDTH]}",
-            run_id=run_id,
-            facts=run_page.facts(record),
-            differences=[_difference(c, run_id, other, records) for c, other in compared.get(run_id, [])],
-            configuration=run_page.configuration(record["spec"]),
-            provenance=run_page.provenance(record),
-            doubts=run_page.doubts(record),
-            member=member.get(run_id, []),
-            siblings=[(r, records[r]["spec"].get("seed"), records[r].get("loss")) for r in same if r != run_id],
-            plot=plots.run_plot(curve) if curve is not None and (curve["compute"] > 0).any() else None,
-            file=site.copy(store, run_id),
+            run_page.run_address(p.run_id),
+            title=f"Run {p.run_id[: run_page.WIDTH]}",
+            run_id=p.run_id,
+            facts=run_page.facts(p.record),
+            differences=[_difference(p.record["spec"], *compared) for compared in p.compared],
+            configuration=run_page.configuration(p.record["spec"]),
+            provenance=run_page.provenance(p.record),
+            doubts=run_page.doubts(p.record),
+            member=p.member,
+            siblings=p.siblings,
+            plot=plots.run_plot(p.curve) if p.curve is not None and (p.curve["compute"] > 0).any() else None,
+            file=site.copy(store, p.run_id),
         )
 
 
-def _difference(
-    c: Conclusion, run_id: str, other: str, records: Mapping[str, Mapping[str, Any]]
-) -> tuple[Conclusion, str, str, Table]:
+def _difference(spec: Record, study: str, baseline: str, other: str, there: Record) -> tuple[str, str, str, Table]:
     """The study, the run that this one is compared with, its arm, and the fields in which they differ."""
-    baseline = str(c.study.get("against", {}).get(c.arm_of[run_id], c.study["baseline"]))
-    rows = run_page.difference(records[run_id]["spec"], records[other]["spec"])
+    rows = run_page.difference(spec, there)
     caption, columns = f"How the run differs from one of {baseline}", [(n, False) for n in ("field", "there", "here")]
-    return c, other, baseline, Table(f"difference-{c.name}", caption, columns, [list(row) for row in rows])
+    return study, other, baseline, Table(f"difference-{study}", caption, columns, [list(row) for row in rows])

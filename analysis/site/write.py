@@ -17,12 +17,13 @@ from algoprogress.analysis.site.account_page import views
 from algoprogress.analysis.site.conclusions import Conclusion, conclude, lead, summary
 from algoprogress.analysis.site.pages import Site
 from algoprogress.analysis.site.plots import Columns
-from algoprogress.analysis.site.run_pages import write_runs
+from algoprogress.analysis.site.run_pages import members, run_pages, write_run_pages, write_runs_table
 from algoprogress.analysis.site.study_pages import gain_plot, write_study
 from algoprogress.analysis.site.tables import table
 from algoprogress.results import Store
 
 T = TypeVar("T")
+AT_ONCE = 50  # pages of runs that a process is given: a tenth of a second of work
 QUESTION = "How much compute does each algorithm save, and does that depend on scale?"
 
 
@@ -41,8 +42,8 @@ def write_site(
         out_dir: made when it is missing; pages of an earlier site are written over, other files are left.
         accounts: files of accounts of the user's own, beside those of the package.
         level, n_resamples, seed: of the intervals.
-        processes: that conclude from studies while this one writes the pages of runs; 1 does all in this one. A script
-            that asks for more keeps what it does under `if __name__ == "__main__"`: processes begin by importing it.
+        processes: that conclude from studies and write pages; 1 does all in this one. A script that asks for more
+            keeps what it does under `if __name__ == "__main__"`: processes begin by importing it.
 
     Returns:
         The front page, and what is concluded of each study.
@@ -68,12 +69,17 @@ def write_site(
         for c in sorted(bare, key=lambda c: -len(c.runs)):
             own = {r: {n: curves[r][n] for n in ("compute", "loss")} for r in c.runs["run_id"] if r in curves}
             coming[c.name] = pool.submit(_study, site, c.study, c.runs, own, level, n_resamples, seed)
-        write_runs(site, store, runs, records, curves, bare)
+        member = members(bare)
+        pages = run_pages(runs, records, curves, bare, member)
+        rest = [
+            pool.submit(write_run_pages, site, store, pages[k : k + AT_ONCE]) for k in range(0, len(pages), AT_ONCE)
+        ]
+        write_runs_table(site, runs, curves, member)
         found = [coming[c.name].result() for c in bare]
-        account = pool.submit(_account, site, accounts, found, level, seed)
-        front = _front(site, found, runs, level, list(dict.fromkeys(str(w.message) for w in caught)))
-        account.result()
-    return front, found
+        for part in rest:
+            part.result()
+    _account(site, accounts, found, level, seed)
+    return _front(site, found, runs, level, list(dict.fromkeys(str(w.message) for w in caught))), found
 
 
 def _study(

@@ -25,6 +25,8 @@ from algoprogress.pipeline.output import (
 
 if TYPE_CHECKING:
     from algoprogress.ablations.study import Study
+    from algoprogress.pipeline.options import Then
+    from algoprogress.results import Store
 
 StudyArgument = Annotated[str, typer.Argument(help="A built-in study (see `studies`) or a YAML file.")]
 PresetOption = Annotated[
@@ -206,6 +208,7 @@ def submit(
                 executor, slots=slots, address=address, gpus_per_run=gpus_per_run, accelerator_type=accelerator_type
             ),
             progress(found.name),
+            then=_measuring(found, there) if found.probes else None,
             time_limit=time_limit,
             retry_failed=retry_failed,
             fail_fast=fail_fast,
@@ -215,12 +218,6 @@ def submit(
             ensembles=ensembles,
             compile_for=(slots or os.cpu_count() or 1) if compile_ else 0,
         )
-        if found.probes and not summary.cancelled:
-            from algoprogress.pipeline.curvature import stage
-
-            summary.failed |= stage.run(
-                found, there, lambda: executors.make(executor, slots=slots, address=address), note
-            )
     failed = [{"run_id": run_id, "message": message} for run_id, message in summary.failed.items()]
     facts = {
         "study": found.name,
@@ -251,6 +248,13 @@ def submit(
         for item in failed:
             note(f"failed {item['run_id']}: {item['message']}")
         raise typer.Exit(RUNS_FAILED)
+
+
+def _measuring(study: Study, store: Store) -> Then:
+    """The probes of a study, after its training."""
+    from algoprogress.pipeline.curvature import stage
+
+    return lambda open_executor, watch: stage.run(study, store, open_executor, note, watch)
 
 
 def diff(

@@ -87,15 +87,20 @@ def _all(study: Study, store: Store) -> list[Todo]:
 
 
 def run(
-    study: Study, store: Store, make_executor: Callable[[], Executor], say: Callable[[str], None]
+    study: Study,
+    store: Store,
+    open_executor: Callable[[], Executor],
+    say: Callable[[str], None],
+    watch: Callable[[], None] = lambda: None,
 ) -> dict[str, str]:
     """Measures what is missing, as many runs at once as there are slots.
 
     Args:
         study: resolved, as it was written.
         store: where probes are published, by the workers.
-        make_executor: called only if there is something to measure.
+        open_executor: called only if there is something to measure; whoever has made the executor closes it.
         say: told of each run that is done.
+        watch: called all the while; what it raises ends the stage.
 
     Returns:
         run_id -> message of those that failed.
@@ -109,27 +114,26 @@ def run(
     total, finished, failed = len(waiting), 0, dict[str, str]()
     arms = {one.spec.run_id: one.arm for one in waiting}
     say(f"{study.name}: {sum(one.n_probes for one in waiting)} probes of {total} runs to measure")
-    executor, running, begun, patience = make_executor(), 0, time.monotonic(), Patience(say)
-    try:
-        while waiting or running:
-            patience.enough(executor.slots)
-            while waiting and running < QUEUED * executor.slots:
-                executor.start(_task(waiting.pop(0), store, study.name))
-                running += 1
-            for outcome in executor.wait(1.0):
-                running, finished = running - 1, finished + 1
-                if outcome.status == "store":
-                    raise StoreError(outcome.message)
-                if outcome.status != "done":
-                    failed[outcome.run_id] = outcome.message
-                left = (time.monotonic() - begun) / finished * (total - finished)
-                tail = outcome.message if outcome.status != "done" else f"{outcome.seconds:.1f} s"
-                say(
-                    f"{study.name}: probed {finished}/{total} runs, about {left:.0f} s left  {outcome.run_id[:8]}  "
-                    f"{arms[outcome.run_id]}  {tail}"
-                )
-    finally:
-        executor.close()
+    executor, running, begun, patience = open_executor(), 0, time.monotonic(), Patience(say)
+    executor.only_cpus()
+    while waiting or running:
+        patience.enough(executor.slots)
+        while waiting and running < QUEUED * executor.slots:
+            executor.start(_task(waiting.pop(0), store, study.name))
+            running += 1
+        for outcome in executor.wait(1.0):
+            running, finished = running - 1, finished + 1
+            if outcome.status == "store":
+                raise StoreError(outcome.message)
+            if outcome.status != "done":
+                failed[outcome.run_id] = outcome.message
+            left = (time.monotonic() - begun) / finished * (total - finished)
+            tail = outcome.message if outcome.status != "done" else f"{outcome.seconds:.1f} s"
+            say(
+                f"{study.name}: probed {finished}/{total} runs, about {left:.0f} s left  {outcome.run_id[:8]}  "
+                f"{arms[outcome.run_id]}  {tail}"
+            )
+        watch()
     return failed
 
 

@@ -6,14 +6,16 @@ It stands between `submit`, which knows single runs alone, and an executor, whic
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING
 
 from algoprogress.ablations.spec import RunSpec
 from algoprogress.pipeline.ensembles.choice import Choice, shape
 from algoprogress.pipeline.executors import Executor
 from algoprogress.pipeline.worker import Outcome, Task
+
+if TYPE_CHECKING:
+    from algoprogress.pipeline.examination import Examination
 
 QUEUED = 2  # tasks per slot that the executor has: one in work and one to go on with; the rest may still be bundled
 
@@ -86,10 +88,11 @@ class EnsembleExecutor:
             if any(w.task.run_id == run_id for w in sent):
                 self.inner.stop(first)
 
-    def on_every_node(
-        self, function: Callable[[dict[str, Any]], dict[str, Any]], argument: dict[str, Any], seconds: float
-    ) -> Iterable[tuple[str, dict[str, Any]]]:
-        return self.inner.on_every_node(function, argument, seconds)
+    def examine(self, examination: Examination) -> bool:
+        return self.inner.examine(examination)
+
+    def only_cpus(self) -> None:
+        self.inner.only_cpus()
 
     def last_words(self, pid: int) -> str:
         return self.inner.last_words(pid)

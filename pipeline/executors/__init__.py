@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
+    from algoprogress.pipeline.examination import Examination
     from algoprogress.pipeline.worker import Outcome, Task
+
+
+class Unfit(ValueError):
+    """The disk or the nodes cannot do the work; the message says what to do."""
 
 
 class NotEnoughResources(RuntimeError):
@@ -33,13 +38,18 @@ class Executor(Protocol):
     def stop(self, run_id: str) -> None:
         """End a started task by force; its outcome is "stopped"."""
 
-    def on_every_node(
-        self, function: Callable[[dict[str, Any]], dict[str, Any]], argument: dict[str, Any], seconds: float
-    ) -> Iterable[tuple[str, dict[str, Any]]]:
-        """(node, what the function returns there), as the answers come in; {"error": why} where there is none.
+    def examine(self, examination: Examination) -> bool:
+        """From now on give tasks only to nodes that the examination finds fit, whenever they come.
 
-        No node at all when everything runs on this machine.
+        Returns:
+            Whether there are nodes to be examined: not when everything runs on this machine.
+
+        Raises:
+            Unfit: a node that is there is not fit, or none has answered.
         """
+
+    def only_cpus(self) -> None:
+        """Tasks that are started from now on need no GPU, whatever those before asked for."""
 
     def last_words(self, pid: int) -> str:
         """What a worker of this machine that has died printed last, where that is known."""

@@ -23,8 +23,11 @@ class InlineExecutor:
     def stop(self, run_id: str) -> None:
         """A run in training has the only thread, so nothing can stop it; `submit` refuses a time limit here."""
 
-    def on_every_node(self, function: Any, argument: dict[str, Any], seconds: float) -> list[tuple[str, Any]]:
-        return []
+    def examine(self, examination: Any) -> bool:
+        return False
+
+    def only_cpus(self) -> None:
+        """A slot is a slot."""
 
     def last_words(self, pid: int) -> str:
         return ""

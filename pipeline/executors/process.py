@@ -140,8 +140,11 @@ class ProcessExecutor:
                 self._ready.append(Outcome(run_id, "stopped"))
                 self._discard(worker)
 
-    def on_every_node(self, function: Any, argument: dict[str, Any], seconds: float) -> list[tuple[str, Any]]:
-        return []
+    def examine(self, examination: Any) -> bool:
+        return False
+
+    def only_cpus(self) -> None:
+        """A slot is a slot."""
 
     def last_words(self, pid: int) -> str:
         return ""  # an outcome brings them along

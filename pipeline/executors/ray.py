@@ -10,10 +10,12 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
+from algoprogress.pipeline.examination import Examination
 from algoprogress.pipeline.executors import ClusterLost, NotEnoughResources
+from algoprogress.pipeline.executors.admission import HELD_BACK, Admission, held_back_unless_fit
 from algoprogress.pipeline.executors.cluster import (
     NoCluster,
     accelerators,
@@ -31,8 +33,8 @@ from algoprogress.pipeline.worker import Outcome, Task, work
 CPUS = 1  # of a run: one thread each, so that runs do not wait for each other
 ORPHAN_SECONDS = 5.0
 STARTS = 3  # Ray gives a node 30 s to start, which a busy machine may not
-COUNT_SECONDS = 15.0  # between two looks at how many nodes there are
-EMPTY_SECONDS = 1.0  # and where none can take a run
+COUNT_SECONDS = 5.0  # between two looks at how many nodes there are
+EMPTY_SECONDS = 1.0  # and where none can take a run, or one has still to answer whether it can
 
 
 def gpus_here() -> int:
@@ -106,10 +108,10 @@ class RayExecutor:
         self._stopped: set[str] = set()
         self._most, self._gpus, self._type = slots, gpus_per_run, accelerator_type
         self._wish: Any = None  # the task that waits for a node
-        # max_calls=0: a worker is kept for the next run, so torch is imported once per core, also on GPUs
-        asked: dict[str, Any] = {"accelerator_type": accelerator_type} if accelerator_type is not None else {}
-        one_run = ray.remote(num_cpus=CPUS, num_gpus=gpus_per_run, max_retries=0, max_calls=0, **asked)
-        self._remote, self._nothing = one_run(work), one_run(nothing)
+        self._work = work
+        self._admission: Admission | None = None  # until it is said what nodes are examined for
+        self._selector: dict[str, str] = {}
+        self._ask()
         try:
             on_sigterm = signal.getsignal(signal.SIGTERM)
             self._init(options)
@@ -148,22 +150,64 @@ class RayExecutor:
                 if self._local is not None:
                     self._local.end_processes()
 
+    def _ask(self) -> None:
+        """What each task asks of its node."""
+        asked: dict[str, Any] = {"accelerator_type": self._type} if self._type is not None else {}
+        # max_calls=0: a worker is kept for the next run, so torch is imported once per core, also on GPUs
+        one_run = self._ray.remote(num_cpus=CPUS, num_gpus=self._gpus, max_retries=0, max_calls=0, **asked)
+        self._any_node: list[Any] = [one_run(held_back_unless_fit(self._work)), one_run(nothing)]
+        self._select()
+
+    def _select(self) -> None:
+        """Keeps tasks from nodes that are known and not fit."""
+        kept = {"label_selector": self._selector}
+        self._remote, self._nothing = (task.options(**kept) if self._selector else task for task in self._any_node)
+        if self._wish is not None:
+            self._ray.cancel(self._wish)
+            self._wish = None  # it waits, or has ended, on a node that is of no use
+
+    def only_cpus(self) -> None:
+        self._gpus, self._type = 0.0, None
+        self._ask()
+        self._count()
+
     @property
     def slots(self) -> int:
         """Runs at once on the nodes that were alive when they were last counted, a few seconds ago."""
-        if time.monotonic() - self._counted > (COUNT_SECONDS if any(self._nodes.values()) else EMPTY_SECONDS):
+        settled = any(self._nodes.values()) and not (self._admission is not None and self._admission.waits)
+        if time.monotonic() - self._counted > (COUNT_SECONDS if settled else EMPTY_SECONDS):
             self._count()
         fit = sum(self._nodes.values())
         return fit if self._most is None else min(fit, self._most)
 
     def _count(self) -> None:
-        self._nodes = workers(self._ray.nodes(), CPUS, self._gpus, self._type)
+        nodes = self._ray.nodes()
+        self._nodes = workers(nodes, CPUS, self._gpus, self._type)
+        if self._admission is not None:
+            self._admission.look(self._with_room(nodes))
+            self._nodes = {node: fits for node, fits in self._nodes.items() if self._admission.fit(node)}
+            if (selector := self._admission.selector()) != self._selector:
+                self._selector = selector
+                self._select()
         self._counted = time.monotonic()
         if self._local is None and self._wish is None and not any(self._nodes.values()):
             self._wish = self._nothing.remote()
         elif self._wish is not None and any(self._nodes.values()):
             self._ray.cancel(self._wish)
             self._wish = None
+
+    def _with_room(self, nodes: list[dict[str, Any]]) -> dict[str, str]:
+        """Node id -> name, of the nodes that a run fits on."""
+        fits = [node for node in nodes if self._nodes.get(node["NodeID"])]
+        return {node["NodeID"]: f"{node['NodeManagerAddress']} ({node['NodeID'][:6]})" for node in fits}
+
+    def examine(self, examination: Examination) -> bool:
+        if self._local is not None:
+            return False
+        self._admission = Admission(self._ray, examination)
+        self._admission.begin(self._with_room(self._ray.nodes()))
+        self._count()
+        return True
 
     def _will_grow(self) -> bool:
         if self._local is not None:
@@ -172,7 +216,8 @@ class RayExecutor:
         return will_grow(resources, lambda: self.slots > 0)
 
     def start(self, task: Task) -> None:
-        self._running[self._remote.remote(task.plain())] = task
+        question = None if self._admission is None else self._admission.examination.question
+        self._running[self._remote.remote(task.plain(), question)] = task
 
     def wait(self, seconds: float) -> list[Outcome]:
         if not self._running:
@@ -181,13 +226,18 @@ class RayExecutor:
         ready, _ = self._ray.wait(list(self._running), num_returns=len(self._running), timeout=0)
         if not ready:
             ready, _ = self._ray.wait(list(self._running), num_returns=1, timeout=seconds)
-        return [self._outcome(reference, self._running.pop(reference)) for reference in ready]
+        found = [self._outcome(reference, self._running.pop(reference)) for reference in ready]
+        return [outcome for outcome in found if outcome is not None]
 
-    def _outcome(self, reference: Any, task: Task) -> Outcome:
+    def _outcome(self, reference: Any, task: Task) -> Outcome | None:
+        """How a task ended; None if it was held back, and is sent elsewhere."""
         from ray import exceptions
 
         try:
-            return Outcome(**self._ray.get(reference))
+            said = self._ray.get(reference)
+            if HELD_BACK not in said:
+                return Outcome(**said)
+            return self._send_elsewhere(task, said)
         except exceptions.RayError as error:
             if task.run_id in self._stopped:
                 self._stopped.discard(task.run_id)
@@ -204,37 +254,21 @@ class RayExecutor:
             node = isinstance(error, exceptions.NodeDiedError | exceptions.ObjectLostError)
             return Outcome(task.run_id, "infra", None, what, cause="node" if node else "crash")
 
+    def _send_elsewhere(self, task: Task, said: dict[str, Any]) -> Outcome | None:
+        if task.run_id in self._stopped:
+            self._stopped.discard(task.run_id)
+            return Outcome(task.run_id, "stopped")
+        assert self._admission is not None  # or nobody would have asked
+        self._admission.refuse(said["node"], said[HELD_BACK])
+        self._count()
+        self.start(task)
+        return None
+
     def stop(self, run_id: str) -> None:
         for reference, task in self._running.items():
             if task.run_id == run_id:
                 self._stopped.add(run_id)
                 self._ray.cancel(reference, force=True)
-
-    def on_every_node(
-        self, function: Callable[[dict[str, Any]], dict[str, Any]], argument: dict[str, Any], seconds: float
-    ) -> Iterator[tuple[str, dict[str, Any]]]:
-        if self._local is not None:
-            return
-        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-        remote = self._ray.remote(num_cpus=0, max_retries=0)(function)
-        asked = {}
-        for node in self._ray.nodes():
-            if self._nodes.get(node["NodeID"]):
-                there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-                name = f"{node['NodeManagerAddress']} ({node['NodeID'][:6]})"
-                asked[remote.options(scheduling_strategy=there).remote(argument)] = name
-        deadline = time.monotonic() + seconds
-        while asked:
-            ready, _ = self._ray.wait(list(asked), num_returns=1, timeout=max(0.0, deadline - time.monotonic()))
-            if not ready:
-                yield next(iter(asked.values())), {"error": f"it has not answered within {seconds:g} s"}
-                return
-            name = asked.pop(ready[0])
-            try:
-                yield name, self._ray.get(ready[0])
-            except self._ray.exceptions.RayError as error:
-                yield name, {"error": str(error).strip().splitlines()[-1]}
 
     def last_words(self, pid: int) -> str:
         return "" if self._local is None else self._local.printed(pid)

@@ -7,11 +7,13 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from algoprogress.analysis.account_files import account
 from algoprogress.analysis.accounting import Account, Crossing, Entry, NoInterval
 from algoprogress.analysis.compute_frontier import Frontier
-from algoprogress.analysis.gain_curves import LawPair, MeasuredCurve, Multiplier, PowerSum
+from algoprogress.analysis.gain_curves import LOG_C_MAX, LawPair, MeasuredCurve, Multiplier, PowerSum
 from algoprogress.analysis.warnings import Extrapolation
 
 # Gundlach et al. 2025, from their published code
@@ -87,6 +89,19 @@ class TestGains:
         at_new = np.log([1e18, 1e21])
         gain = pair.log_gain(at_new, "new")
         np.testing.assert_allclose(pair.log_gain(at_new + gain, "old"), gain, rtol=1e-9)
+
+    @given(st.integers(1, 3), st.integers(0, 2**32 - 1))
+    def test_the_compute_for_a_loss_has_that_loss_or_none_has(self, n_terms, seed):
+        rng = np.random.default_rng(seed)
+        law = PowerSum(
+            rng.uniform(0, 2, 5), np.exp(rng.uniform(-3, 9, (5, n_terms))), rng.uniform(0.02, 1, (5, n_terms))
+        )
+        loss = np.exp(rng.uniform(-1, 4, (5, 8)))
+        log_c = law.log_c_for(loss)
+        never = np.isinf(log_c)
+        assert (never == (law.loss(np.full(loss.shape, LOG_C_MAX)) > loss)).all()
+        within = ~never & (log_c > -LOG_C_MAX)
+        np.testing.assert_allclose(law.loss(np.where(within, log_c, 0.0))[within], loss[within], rtol=1e-12)
 
     def test_a_measured_curve_says_nothing_beyond_its_range(self):
         curve = MeasuredCurve(np.log([1e16, 1e18]), np.log([2.0, 3.0]))

@@ -79,6 +79,17 @@ def test_the_f_test_of_equal_exponents_holds_its_level_when_the_gain_is_constant
     assert low <= rejected <= high
 
 
+@pytest.mark.parametrize("n_arms", [2, 3, 12])
+def test_equal_exponents_is_the_test_of_two_fits_of_which_it_makes_one(n_arms):
+    arms = {f"arm {k}": (0.6, 60.0 * (1 + 0.1 * k), 0.14 * (1 + 0.01 * k)) for k in range(n_arms)}
+    front = frontier(simulate_runs(arms, seed=5, **PLAIN))
+    free = laws["power"]().fit(front, {"E": "all"})
+    equal = laws["power"]().fit(front, {"E": "all", "alpha": ["arm 0", "arm 1"]})
+    F0, F1 = (law.diagnostics_["objective"] for law in (equal, free))
+    expected = f_test(F0 - F1, F1, 1, len(front) - free.sharing_.n_free)[1]
+    assert equal_exponents(free, "arm 0", "arm 1") == pytest.approx(expected, rel=1e-6)
+
+
 def test_a_gain_that_doubles_over_the_ladder_is_found(constant):
     steep = {**constant, "modern": (0.6, 60.0 * 2.3, 0.14 * 1.25)}
     p = []

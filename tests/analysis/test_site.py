@@ -157,59 +157,19 @@ def test_columns_of_numbers_are_known_from_columns_of_text():
     assert [numeric for _, numeric in table(shown, "t", "").columns] == [True, True, False, False]
 
 
-class Many:
-    """As much of a store as a site reads, with `n` runs in one study."""
-
-    url = "many"
-
-    def __init__(self, n: int, make_run) -> None:
-        records, curves = {}, []
-        record, curve = make_run()
-        for k in range(n):
-            run_id = f"{k:020x}"
-            loss = 1 + 60 * record["compute"] ** -0.15 + 0.01 * (k % 7)
-            records[run_id] = {**record, "run_id": run_id, "configuration_id": f"{k // 2:020x}", "loss": loss}
-            curves.append(curve.assign(run_id=run_id))
-        self._records, self._curves = records, pd.concat(curves, ignore_index=True)
-        members = {arm: [{"run_id": r, "compute_budget": 1e11} for r in part] for arm, part in self.parts().items()}
-        self._study = {"name": "many", "question": "?", "baseline": "a", "arms": members, "differences": {}}
-
-    def parts(self) -> dict[str, list[str]]:
-        ids = list(self._records)
-        return {"a": ids[::2], "b": ids[1::2]}
-
-    @property
-    def folder(self) -> "Many":
-        return self
-
-    def read(self, name: str) -> bytes:
-        return b"PAR1"
-
-    def studies(self) -> list[str]:
-        return ["many"]
-
-    def study(self, name: str) -> dict:
-        return self._study
-
-    def records(self) -> dict:
-        return self._records
-
-    def curves(self) -> pd.DataFrame:
-        return self._curves
-
-    def runs(self, status: str | None = None) -> pd.DataFrame:
-        from algoprogress.results.flat import frame, pack
-        from algoprogress.results.frames import FACTS, runs_table
-        from algoprogress.results.record import row
-
-        facts = frame(pack([row(record) for record in self._records.values()]), FACTS)
-        return runs_table(facts, [self._study], with_loose=False)
-
-
 @pytest.mark.slow
 def test_ten_thousand_runs_make_no_page_above_five_megabytes(make_run, tmp_path):
-    write_site(Many(10_000, make_run), tmp_path, n_resamples=20)
-    sizes = {page: page.stat().st_size for page in pages(tmp_path)}
+    store, (record, curve) = Store(tmp_path / "store"), make_run()
+    ids = [f"{k:020x}" for k in range(10_000)]
+    for k, run_id in enumerate(ids):
+        loss = 1 + 60 * record["compute"] ** -0.15 + 0.01 * (k % 7)
+        store.publish({**record, "run_id": run_id, "configuration_id": f"{k // 2:020x}", "loss": loss}, curve)
+    arms = {
+        arm: [{"run_id": r, "compute_budget": 1e11} for r in part] for arm, part in (("a", ids[::2]), ("b", ids[1::2]))
+    }
+    store.save_study({"name": "many", "question": "?", "baseline": "a", "arms": arms, "differences": {}})
+    write_site(store, tmp_path / "site", n_resamples=20)
+    sizes = {page: page.stat().st_size for page in pages(tmp_path / "site")}
     assert len(sizes) > 10_000
     assert max(sizes.values()) < 5e6
 

@@ -19,6 +19,7 @@ from typing import Any
 
 import psutil
 import pytest
+from driven import Driven
 from harness import Emulated, Submit, run, science, temporary_folder
 
 from algoprogress.results import Store
@@ -201,6 +202,22 @@ def emulated() -> Iterator[Callable[..., Emulated]]:
         yield start
         for cluster in started:
             cluster.close()
+
+
+@pytest.fixture
+def driving(tmp_path: Path) -> Iterator[Callable[..., Any]]:
+    """`driving(cluster, body, options, **answers)`: the result of a driver that does not outlive its test."""
+    started: list[Driven] = []
+
+    def drive(
+        cluster: Emulated, body: str, options: dict[str, Any] | None = None, **answers: Callable[[], object]
+    ) -> Any:
+        started.append(Driven(cluster, tmp_path / "store", body, answers, options or {}))
+        return started[-1].result()
+
+    yield drive
+    for one in started:
+        one.close()
 
 
 @pytest.fixture

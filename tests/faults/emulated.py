@@ -1,7 +1,8 @@
 """A Ray cluster of several nodes on this machine, in a process of its own: `python emulated.py NODES GPUS CPUS`.
 
-Prints one line of JSON with its address and the process id of each node's raylet (the head first, and `gcs`), and ends
-the cluster when its standard input is closed. The head runs no task.
+Prints one line of JSON with its address and the process id of each node's raylet (the head first, and `gcs`). A line of
+JSON on its standard input, an object of environment variables, adds a node with them, whose raylet's process id is
+printed. The cluster ends when its standard input is closed. The head runs no task.
 """
 
 from __future__ import annotations
@@ -39,7 +40,9 @@ def main(nodes: int, gpus: int, cpus: int) -> None:
         "raylets": [pid(n, "raylet") for n in (cluster.head_node, *workers)],
     }
     print(json.dumps(facts), flush=True)
-    sys.stdin.read()
+    for line in sys.stdin:
+        added = cluster.add_node(num_cpus=cpus, num_gpus=gpus, env_vars=json.loads(line), **node)
+        print(pid(added, "raylet"), flush=True)
     cluster.shutdown()
 
 

@@ -149,6 +149,15 @@ class Emulated:
         self.facts: dict[str, Any] = json.loads(line)
         self.address: str = self.facts["address"]
 
+    def add_node(self, **environment: str) -> int:
+        """A node that joins later, with these environment variables. Returns which it is."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(json.dumps(environment) + "\n")
+        self.process.stdin.flush()
+        self.facts["raylets"].append(int(self.process.stdout.readline()))
+        return len(self.facts["raylets"]) - 1
+
     def node_of(self, pid: int) -> int:
         """Which node a process belongs to, by its raylet."""
         parents = {process.pid for process in psutil.Process(pid).parents()}

@@ -9,8 +9,10 @@ from concurrent import futures
 import pytest
 
 from algoprogress.pipeline import memory, preflight
-from algoprogress.pipeline.executors import cluster
-from algoprogress.pipeline.preflight import Unfit, check_disk, check_nodes, check_share, look_around, size, versions
+from algoprogress.pipeline.examination import Examination, look_around, refusal, versions
+from algoprogress.pipeline.executors import Unfit, cluster
+from algoprogress.pipeline.memory import check_share, size
+from algoprogress.pipeline.preflight import check_disk, check_nodes
 from algoprogress.results import Store, submits
 
 pytestmark = pytest.mark.alone
@@ -24,10 +26,11 @@ class Nodes:
     def __init__(self, **answers):
         self.answers = answers
 
-    def on_every_node(self, function, argument, seconds):
-        yield "sound", function(argument)
-        for name, change in self.answers.items():
-            yield name, {**function(argument), **change}
+    def examine(self, examination):
+        examination.renew()
+        for name, change in {"sound": {}, **self.answers}.items():
+            examination.judge(name, {**look_around(examination.question), **change})
+        return True
 
 
 DRIVER = submits.new_driver()
@@ -49,8 +52,9 @@ def test_a_node_that_cannot_do_the_work_is_named_and_nothing_is_left(tmp_path, a
     store = Store(tmp_path)
     with pytest.raises(Unfit, match=said):
         check_nodes(Nodes(n=answer), store, DRIVER)
-    left = [entry.name for entry in store.folder.entries("submits")]
-    assert len(left) <= (1 if "wrote" in answer or "sees" in answer else 0)
+    assert (
+        len(store.folder.entries("submits")) <= 2
+    )  # what the driver wrote, and what such a node is said to have written
     submits.leave(store.folder, DRIVER)
     assert not store.folder.entries("submits")
 
@@ -59,12 +63,60 @@ def test_sound_nodes_are_let_pass_and_leave_nothing(tmp_path, s3_url):
     for url in (tmp_path, s3_url):
         store = Store(url)
         check_nodes(Nodes(another={}), store, DRIVER)
+        (what_nodes_read,) = (entry.name for entry in store.folder.entries("submits"))
+        assert what_nodes_read.startswith(f"{DRIVER}.probe-")
+        submits.leave(store.folder, DRIVER)
         assert not store.folder.entries("submits")
+
+
+def test_a_worker_looks_around_before_its_first_run_and_then_no_more(tmp_path, monkeypatch):
+    store = Store(tmp_path)
+    examination = Examination(store, DRIVER)
+    assert "does not see the store" in refusal(examination.question)
+    assert examination.renew()
+    assert not examination.renew()
+    other = {**examination.question, "versions": {**versions(), "torch": "9.9.9"}}
+    assert f"has torch {versions()['torch']}, and this machine 9.9.9: install the same" in refusal(other)
+    assert refusal(examination.question) == ""
+    assert len(store.folder.entries("submits")) == 1  # what a worker writes it removes
+    monkeypatch.setattr("algoprogress.pipeline.examination.look_around", lambda _: pytest.fail("it has looked before"))
+    assert refusal(examination.question) == ""
+
+
+def test_a_worker_looks_again_at_a_store_that_is_out_of_reach_for_a_moment(tmp_path, monkeypatch):
+    examination, looks = Examination(Store(tmp_path), DRIVER), []
+    examination.renew()
+
+    def out_of_reach(times):
+        def look(question):
+            looks.append(True)
+            return {**look_around(question), **({"error": "timed out"} if len(looks) <= times else {})}
+
+        return look
+
+    monkeypatch.setattr("algoprogress.pipeline.examination.LOOK_SECONDS", 0.0)
+    monkeypatch.setattr("algoprogress.pipeline.examination.look_around", out_of_reach(3))
+    assert refusal(examination.question) == "cannot work: timed out"
+    looks.clear()
+    monkeypatch.setattr("algoprogress.pipeline.examination.look_around", out_of_reach(2))
+    assert refusal(examination.question) == ""
+
+
+def test_what_nodes_read_is_written_again_when_it_was_removed(tmp_path):
+    store = Store(tmp_path)
+    examination = Examination(store, DRIVER)
+    examination.renew()
+    submits.leave(store.folder, DRIVER)
+    answer = look_around(examination.question)
+    with pytest.raises(Unfit, match="does not see the store"):
+        examination.judge("n", answer)
+    assert examination.renew()
+    examination.judge("n", look_around(examination.question))
 
 
 def test_a_node_that_may_not_write_says_so(tmp_path, monkeypatch):
     store = Store(tmp_path)
-    probe = {"store": store.url, "name": submits.probe_name(DRIVER), "nonce": "x"}
+    probe = {"store": store.url, "name": submits.probe_name(DRIVER), "nonce": "x", "versions": versions()}
     store.folder.replace(probe["name"], b"x")
 
     def full(_):
@@ -227,12 +279,14 @@ def test_runs_that_do_not_fit_their_share_of_a_gpu_are_refused_with_the_share_th
 
 def test_nodes_are_asked_for_the_memory_of_their_gpus_where_runs_share_one(tmp_path, make_spec, monkeypatch):
     store, spec = Store(tmp_path), make_spec()
-    monkeypatch.setattr(preflight, "gpu_bytes", lambda: 2**40)
-    assert check_nodes(Nodes(), store, DRIVER, [spec], 0.5) == []
+    monkeypatch.setattr(memory, "gpu_bytes", lambda: 2**40)
+    check_nodes(Nodes(), store, DRIVER, [spec], 0.5, pytest.fail)
     with pytest.raises(Unfit, match="a GPU of the node small is"):
         check_nodes(Nodes(small={"gpu_bytes": 2**20}), store, DRIVER, [spec], 0.5)
-    assert check_nodes(Nodes(small={"gpu_bytes": 2**20}), store, DRIVER, [spec], 1.0) == []
-    assert not store.folder.entries("submits")
+    check_nodes(Nodes(small={"gpu_bytes": 2**20}), store, DRIVER, [spec], 1.0, pytest.fail)
+    doubts = []
+    check_nodes(Nodes(mute={"gpu_bytes": None}), store, DRIVER, [spec], 0.5, doubts.append)
+    assert ["the node mute does not tell the memory of its GPUs" in doubt for doubt in doubts] == [True]
 
 
 def test_the_memory_of_a_gpu_is_what_its_driver_says(monkeypatch, tmp_path):
@@ -240,10 +294,10 @@ def test_the_memory_of_a_gpu_is_what_its_driver_says(monkeypatch, tmp_path):
     tool.write_text("#!/bin/sh\necho 81920\necho 40960\n")
     tool.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    assert preflight.gpu_bytes() == 40960 * 2**20
+    assert memory.gpu_bytes() == 40960 * 2**20
     tool.unlink()
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert preflight.gpu_bytes() is None
+    assert memory.gpu_bytes() is None
 
 
 def test_a_run_keeps_to_its_share_of_a_gpu(monkeypatch):

@@ -16,7 +16,7 @@ from algoprogress.pipeline.plan import resolve
 from algoprogress.pipeline.policy import Policy
 from algoprogress.pipeline.progress import Progress
 from algoprogress.pipeline.submit import submit
-from algoprogress.results import Store
+from algoprogress.results import Store, submits
 
 QUICK = Spectra(probes=1, steps=3, batch_tokens=64)
 SHARP = Sharpness(optimizers=("sgd", "adam"), batch_tokens=64)
@@ -138,6 +138,70 @@ def test_a_run_that_cannot_be_measured_fails_alone(measured_study, tmp_path, mon
     failed = stage.run(measured_study, store, InlineExecutor, lambda line: None)
     assert failed == {broken[0]: "ValueError: a layer too many"}
     assert [one.spec.run_id for one in stage.todo(measured_study, store)] == [broken[0]]
+
+
+class Closing(InlineExecutor):
+    """Says how often it was made and closed, in which order, and with how many tasks queued at its end."""
+
+    def __init__(self, told: list[str]) -> None:
+        super().__init__()
+        self.told = told
+        told.append("made")
+
+    def only_cpus(self) -> None:
+        self.told.append("only CPUs")
+
+    def close(self) -> None:
+        self.told.append("closed")
+        super().close()
+
+
+def measuring(study, store, watch=None):
+    return lambda opened, watched: stage.run(study, store, opened, lambda line: None, watch or watched)
+
+
+def test_one_executor_trains_and_measures_and_is_closed_once(measured_study, tmp_path):
+    store, told = Store(tmp_path / "store"), []
+    submit(measured_study, store, lambda: Closing(told), Progress(), measuring(measured_study, store), ensembles=False)
+    assert told == ["made", "only CPUs", "closed"]
+    assert set(stage.table(measured_study, store)["state"]) == {"done"}
+    submit(measured_study, store, never, Progress(), measuring(measured_study, store))
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError, SystemExit])
+def test_an_executor_is_closed_once_however_the_measuring_ends(measured_study, tmp_path, error):
+    store, told = Store(tmp_path / "store"), []
+
+    def interrupt():
+        raise error
+
+    then = measuring(measured_study, store, interrupt)
+    with pytest.raises(error):
+        submit(measured_study, store, lambda: Closing(told), Progress(), then, ensembles=False)
+    assert told == ["made", "only CPUs", "closed"]
+    assert store.submits().empty
+
+
+def test_measuring_is_cancelled_as_training_is_and_goes_on_with_the_next_submit(tiny_study, tmp_path, monkeypatch):
+    probing = Probing(probe=QUICK, at=(0,))
+    study, store, told = resolve(tiny_study.model_copy(update={"probes": (probing,)})), Store(tmp_path), []
+    submit(study, store, InlineExecutor, Progress(), ensembles=False)
+    to_do = len(stage.todo(study, store))
+    monkeypatch.setattr(type(store.folder), "beat_seconds", 0.0)
+
+    class AsksToStop(Closing):
+        def wait(self, seconds):
+            for driver in store.submits()["driver"]:
+                submits.ask_to_stop(store.folder, driver)
+            return super().wait(seconds)
+
+    summary = submit(study, store, lambda: AsksToStop(told), Progress(), measuring(study, store))
+    assert summary.cancelled
+    assert told == ["made", "only CPUs", "closed"]
+    assert 0 < len(stage.todo(study, store)) < to_do
+    assert store.submits().empty
+    assert not submit(study, store, InlineExecutor, Progress(), measuring(study, store)).cancelled
+    assert stage.todo(study, store) == []
 
 
 def test_published_probes_are_printed_again_without_training(stored_run, cli):

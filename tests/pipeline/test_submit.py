@@ -10,6 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from algoprogress.ablations.probes import Probing, Spectra
 from algoprogress.ablations.study import Sweep
 from algoprogress.pipeline import executors
 from algoprogress.pipeline.executors.inline import InlineExecutor
@@ -188,6 +189,24 @@ def test_a_corrupt_run_is_set_aside_and_trained_again(tiny_study, tmp_path, recw
     assert summary.trained == 1
     assert science(store).equals(before)
     assert list((tmp_path / "quarantine").glob("*.txt"))
+
+
+def test_a_study_with_probes_starts_ray_once_for_training_and_measuring(
+    tiny_study, tmp_path, cli, ray_is_ours, started, monkeypatch
+):
+    probing = Probing(probe=Spectra(probes=1, steps=3, batch_tokens=64), at=(0,), arms=("modern",))
+    probed = resolve(tiny_study.model_copy(update={"probes": (probing,)}))
+    monkeypatch.setattr("algoprogress.pipeline.commands.studies.find_study", lambda *_, **__: probed)
+    words = ["submit", "tiny", "--store", tmp_path / "store", "--slots", 2, "--no-ensembles"]
+    code, _, err = cli(*words)
+    assert code == 0, err
+    assert "4 probes of 4 runs to measure" in err
+    assert "8 runs trained" in err
+    assert len(started) == 1
+    store = Store(tmp_path / "store")
+    assert len(store.spectra("tiny")["probe_id"].unique()) == 4
+    assert cli(*words)[0] == 0
+    assert len(started) == 1  # nothing was left to do
 
 
 def test_nothing_listens_beyond_loopback_and_no_process_stays(tiny_study, tmp_path, ray_is_ours):

@@ -129,6 +129,18 @@ def test_a_file_under_another_runs_name_is_not_believed(filled):
         assert run_id not in set(filled.curves()["run_id"])
 
 
+def test_a_damaged_curve_leaves_the_run_where_all_is_read_at_once(filled):
+    damaged = min(filled.run_ids())
+    path = run_path(filled, damaged)
+    data = bytearray(path.read_bytes())
+    data[60] ^= 1  # in the numbers: the footer with the record is at the end
+    path.write_bytes(data)
+    with pytest.warns(CorruptRun, match=f"{damaged}.*can not be read|{damaged}.*SHA-256"):
+        runs, records, curves = filled.everything()
+    assert damaged in set(runs["run_id"]) and damaged in records and damaged not in curves
+    assert len(records) == len(filled.run_ids()) == len(curves) + 1
+
+
 def test_a_damaged_study_does_not_hide_the_runs(filled):
     path = Path(filled.url, "studies", "demo.json")
     path.write_bytes(path.read_bytes()[:-20])

@@ -11,6 +11,7 @@ import pytest
 
 from algoprogress.results import CorruptRun
 from algoprogress.results import store as store_module
+from algoprogress.results.frames import curves_table
 
 
 @pytest.fixture(autouse=True)
@@ -23,6 +24,11 @@ PARTS = ["facts", "records", "curves"]
 
 def tables(store):
     records = pd.Series(store.records()).sort_index().to_frame()
+    runs, at_once, curves = store.everything()
+    assert_same([runs, pd.Series(at_once).to_frame()], [store.runs(status=None), records])
+    assert_same(
+        [curves_table(curves).set_index("run_id").sort_index()], [store.curves().set_index("run_id").sort_index()]
+    )
     return [store.runs(status=None), store.runs("demo"), store.curves(), store.curves("demo"), records]
 
 
