@@ -15,7 +15,7 @@ import pandas as pd
 
 from algoprogress.analysis.account_checks import check_account
 from algoprogress.analysis.compute_frontier import FRONTIERS, Frontier
-from algoprogress.analysis.gain_curves import Gain, Multiplier, Reference
+from algoprogress.analysis.gain_curves import Gain, Multiplier, Reference, decades_beyond
 from algoprogress.analysis.warnings import AnalysisWarning, Extrapolation
 
 Interaction = Literal["none", "power", "fitted"]
@@ -390,11 +390,3 @@ def _doubling(rate: dict[str, float]) -> dict[str, float]:
     """Months in which the gain doubles, from ln gain per year; fast growth is a short time: the ends change places."""
     months = {k: float(12 * np.log(2) / v) if v > 0 else float("inf") for k, v in rate.items() if not np.isnan(v)}
     return {"value": months["value"], "low": months.get("high", np.nan), "high": months.get("low", np.nan)}
-
-
-def decades_beyond(gain: Gain, log_c: float) -> float:
-    """Decades of compute between a compute and the measured range; 0 inside, and where compute plays no part."""
-    if gain.measured is None:
-        return 0.0
-    low, high = np.log10(gain.measured)
-    return float(max(low - log_c / np.log(10), log_c / np.log(10) - high, 0.0))

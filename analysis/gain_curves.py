@@ -232,3 +232,11 @@ class Held:
 
     def _within(self, log_c: np.ndarray) -> np.ndarray:
         return log_c if self.gain.measured is None else np.clip(log_c, *np.log(self.gain.measured))
+
+
+def decades_beyond(gain: Gain, log_c: float) -> float:
+    """Decades of compute between a compute and the measured range; 0 inside, and where compute plays no part."""
+    if gain.measured is None:
+        return 0.0
+    low, high = np.log10(gain.measured)
+    return float(max(low - log_c / np.log(10), log_c / np.log(10) - high, 0.0))
