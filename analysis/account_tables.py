@@ -175,15 +175,16 @@ def forecast(
     log_c, entries = float(np.log(compute)), account.adopted(year)
     total = float(np.exp(account.log_gains(entries, log_c).sum()))
     drawn = account.draws(entries, log_c, n, seed) if n else np.zeros((1, len(entries)))
-    exact = int((np.ptp(drawn, axis=0) == 0).sum())
-    worlds = multiverse(account, year, compute, n if 0 < exact < len(entries) else 0, seed, level)
-    if exact == 0:
+    exact = sum(not e.gain.uncertain for e in entries)
+    varied = bool(np.ptp(drawn, axis=0).any())  # what was measured together may have an interval where no entry has
+    worlds = multiverse(account, year, compute, n if varied and exact else 0, seed, level)
+    if varied and not exact:
         low, high = np.exp(_quantiles(drawn.sum(1), level))
         band = "draws"
     else:
         ends = worlds[["ceg", "ceg_low", "ceg_high"]]
         low, high = ends.min(axis=None), ends.max(axis=None)
-        band = "protocols" if exact == len(entries) else "both"
+        band = "both" if varied else "protocols"
     like = worlds.query("reference == @account.reference and interaction == @account.interaction")
     furthest, beyond = account.furthest(entries, log_c)
     return {

@@ -154,6 +154,12 @@ class TestForecast:
         assert one["high"] >= none["high"]
         assert "7 of 8 gains having none" in of.forecast_text(one)
 
+    def test_an_exact_gain_is_exact_though_what_is_taken_out_of_it_is_not(self):
+        inner = Entry("a", "a", 2015, Multiplier(2.0, 1.5, 2.5))
+        outer = Entry("b", "b", 2018, Multiplier(3.0), less=("a",))
+        found = of.forecast(Account("two", (inner, outer)), 1e26, 2025)
+        assert (found["band"], found["exact"]) == ("both", 1)
+
     def test_where_some_intervals_are_known_the_band_is_theirs_over_all_conventions(self, known):
         found = of.forecast(known, 1e26, 2025)
         assert found["band"] == "both"
