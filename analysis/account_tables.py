@@ -164,8 +164,9 @@ def forecast(
         compute, total, low, high, `band` ("draws": of the account's intervals, where every gain has one; "protocols":
         where none has, the range over every combination of conventions; "both": where some have, the range of those
         intervals over every combination), exact (how many have none), n_entries, band_decades = log10(high / low),
-        decades_beyond, furthest (the entry extrapolated furthest), held (the total with every gain held at the edge of
-        what was measured), level.
+        decades_beyond, furthest (the entry extrapolated furthest), assumed (how many gains are taken as the same at
+        every compute, no range being known in which they were measured), held (the total with every gain held at the
+        edge of what was measured), level.
 
     Raises:
         ValueError: the compute is no positive number, or a gain has no value there.
@@ -198,6 +199,7 @@ def forecast(
         "band_decades": float(np.log10(high / low)),
         "decades_beyond": beyond,
         "furthest": furthest,
+        "assumed": sum(e.gain.measured is None for e in entries),
         "held": float(like.query("extrapolation == 'held'")["ceg"].iloc[0]),
         "level": level,
     }
@@ -213,12 +215,16 @@ def forecast_text(found: Mapping[str, Any]) -> str:
         "both": f"range of {100 * found['level']:g} % intervals over conventions, {found['exact']} of "
         f"{found['n_entries']} gains having none",
     }[found["band"]]
-    far = found["decades_beyond"]
+    far, assumed = found["decades_beyond"], found["assumed"]
     where = (
         f"{far:.1f} decades of compute beyond what was measured ({found['furthest']})"
         if far > 0.05
+        else "measured at no known compute"
+        if assumed == found["n_entries"]
         else "within what was measured"
     )
+    if assumed:
+        where += f", {assumed} of {found['n_entries']} gains being taken as the same at every compute"
     return (
         f"At {flop_text(found['compute'])} FLOP: {number(found['total'])} times [{number(found['low'])}, "
         f"{number(found['high'])}] ({kind}; {found['band_decades']:.1f} decades wide), {where}. With every gain held "

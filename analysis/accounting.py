@@ -340,6 +340,8 @@ class Account:
             said.append("taken as exact: no interval is known")
         if (beyond := self.decades_beyond(entry, log_c)) > 0.05:
             said.append(f"extrapolated by {beyond:.1f} decades of compute")
+        if entry.gain.measured is None:
+            said.append("taken as the same at every compute" + (f" ({entry.protocol})" if entry.protocol else ""))
         if entry.interacts and self.interaction == "power":
             said.append("scaled by the interaction rule")
         if entry.interacts and self.interaction == "fitted":

@@ -113,7 +113,7 @@ def accounting(
             more["against"] = records(against)
         if growth is not None:
             more["fixed_compute"] = records(growth)
-        emit({**_flat(total), **table["gain"].to_dict(), **more}, True)
+        emit({**table["gain"].to_dict(), **_flat(total), **more}, True)
         return
     for line in said:
         note(f"warning: {line}")

@@ -164,7 +164,8 @@ class TestForecast:
         found = of.forecast(known, 1e26, 2025)
         assert found["band"] == "both"
         assert (found["low"], found["high"]) == pytest.approx((16.0, 36.0), rel=0.1)
-        assert "within what was measured" in of.forecast_text(found)
+        said = of.forecast_text(found)
+        assert "measured at no known compute, 3 of 3 gains being taken as the same at every compute" in said
 
     def test_it_is_at_a_compute_above_zero(self, known):
         with pytest.raises(ValueError, match="above 0 FLOP, not -1"):
