@@ -37,7 +37,7 @@ def draw_account(
     ends = [frontier.log_compute(y) for y in (frontier.first, frontier.last)]
     grid = np.exp(np.linspace(min([*np.log(lows), ends[0]]), ends[1], N_GRID))
     fixed = account.fixed_compute_growth(FIXED.tolist(), first - 0.5, year, n, level, seed)
-    worlds = account_tables.multiverse(account, year, n=n, seed=seed)
+    worlds = account_tables.multiverse(account, year, n=n, seed=seed, level=level)
     drawn = {
         "waterfall": of.draw(of.waterfall_plot, account_tables.waterfall(account, year, n, level, seed), height=3.8),
         "shares": of.draw(of.shares_plot, account_tables.shares_by_year(account, fine[fine <= year])),

@@ -2,7 +2,7 @@
 
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import fields, replace
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from algoprogress.analysis import account_schema as schema
 from algoprogress.analysis.account_runs import (
     fitted_pair,
     measured_curve,
@@ -25,12 +26,9 @@ from algoprogress.analysis.joint import JointFit
 FitOf = Callable[[str], JointFit]
 ModelOf = Callable[[str], InteractionModel]
 
-ENTRY = {"key", "innovation", "year", "group", "less", "interacts", "counted", "reference", "source", "protocol"}
-GAIN = {"multiplier", "low", "high", "level", "old", "new", "measured", "study", "arm", "over", "method"}
 METHODS = ("law", "interpolated")
 RULES = ("none", "power", "fitted")
 HOFFMANN = ("E", "A", "B", "alpha", "beta")
-TOP = {"name", "description", "like", "reference", "since", "frontier", "interaction", "laws", "entries", "bases"}
 
 
 def protocols() -> list[str]:
@@ -54,13 +52,17 @@ def account(
     """
     path = Path(name)
     if path.suffix in (".toml", ".parquet", ".csv"):
-        if not path.exists():
+        if not path.is_file():
             raise ValueError(
                 f"there is no file {name}: give a TOML, Parquet or CSV file, or one of {', '.join(protocols())}"
             )
         if path.suffix != ".toml":
             return _ruled(_from_table(path), interaction or "none", model_of)
-        return _from_toml(path.read_text(encoding="utf-8"), name, fit_of, model_of, interaction)
+        try:
+            text = path.read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{name} is not TOML: it is no text in UTF-8 ({error})") from None
+        return _from_toml(text, name, fit_of, model_of, interaction)
     if name not in protocols():
         raise ValueError(f"there is no account {name!r}; there are {', '.join(protocols())}, or give a file")
     text = (_folder() / f"{name}.toml").read_text(encoding="utf-8")
@@ -78,7 +80,7 @@ def _from_toml(
         found = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ValueError(f"{name} is not TOML: {error}") from None
-    _only(found, TOP, name)
+    schema.check(found, schema.ACCOUNT, name)
     if "like" in found:
         like = _one_of(
             found.pop("like"), tuple(protocols()), f"{name}: like"
@@ -90,15 +92,14 @@ def _from_toml(
     if not entries:
         raise ValueError(f"{name} has no [[entries]].")
     rule = found.get("interaction", {})
-    _only(rule, {"rule", "study", "measured_together", "low", "high", "level"}, f"{name}, [interaction]")
+    schema.check(rule, schema.INTERACTION, f"{name}, [interaction]")
     own = _one_of(rule.get("rule", "none"), RULES, f"{name}: the interaction rule")
     if own == "fitted" and "study" in rule:
         own = f"fitted:{rule['study']}"
     together = rule.get("measured_together")
-    known = {f.name for f in fields(Frontier)}
     frontier = found.get("frontier", "gundlach2025")
     if isinstance(frontier, dict):
-        _only(frontier, known, f"{name}, [frontier]")
+        schema.check(frontier, schema.FRONTIER, f"{name}, [frontier]", needed=("compute", "at", "growth"))
     found_account = Account(
         name=found.get("name", Path(name).stem),
         entries=entries,
@@ -148,17 +149,9 @@ def _law(name: str, spec: Mapping[str, Any]) -> PowerSum:
     L = E + sum A C^-a; C = 1 / (c (L - E)^p) by inverse = [c, p]; or L(N, D) of Hoffmann et al. along an allocation
     with D = C / 6N: N = k C^e by n_of_c = [k, e], or N = k (C/6)^e by n_of_nd = [k, e], the best one where k is "best".
     """
-    forms = {
-        "A": {"E", "A", "a"},
-        "inverse": {"E", "inverse"},
-        "n_of_c": {*HOFFMANN, "n_of_c"},
-        "n_of_nd": {*HOFFMANN, "n_of_nd"},
-    }
-    form = next((f for f in ("inverse", "n_of_c", "n_of_nd", "A") if f in spec), "A")
-    _only(spec, forms[form], f"the law {name}")
-    if missing := sorted(forms[form] - set(spec)):
-        raise ValueError(f"the law {name} has no {', '.join(missing)}.")
-    if form == "A":
+    form = next((f for f in schema.LAW_FORMS if f in spec), "a")
+    schema.check(spec, schema.LAW_FORMS[form], f"the law {name}", needed=tuple(schema.LAW_FORMS[form]))
+    if form == "a":
         return PowerSum(spec["E"], spec["A"], spec["a"])
     if form == "inverse":
         c, p = spec["inverse"]
@@ -174,15 +167,12 @@ def _law(name: str, spec: Mapping[str, Any]) -> PowerSum:
 
 def _entry(row: Mapping[str, Any], laws: Mapping[str, PowerSum], name: str, fit_of: FitOf | None = None) -> Entry:
     called = row.get("key") or row.get("innovation") or "an entry without key"
-    _only(row, ENTRY | GAIN, f"{name}, {called}")
-    missing = [k for k in ("key", "innovation", "year") if k not in row]
-    if missing:
-        raise ValueError(f"{name}, {called}: there is no {', '.join(missing)}.")
+    schema.check(row, schema.ENTRY | schema.GAIN, f"{name}, {called}", needed=("key", "innovation", "year"))
     try:
         gain = _of_study(row, fit_of) if "study" in row else _gain(row, laws)
     except ValueError as error:
         raise ValueError(f"{name}, {called}: {error}") from None
-    told = {k: v for k, v in row.items() if k in ENTRY}
+    told = {k: v for k, v in row.items() if k in schema.ENTRY}
     told["year"], told["less"] = float(told["year"]), tuple(told.get("less", ()))
     if "reference" in told:
         told["reference"] = _one_of(told["reference"], ("new", "old"), f"{name}, {called}: reference")
@@ -212,10 +202,10 @@ def _of_study(row: Mapping[str, Any], fit_of: FitOf | None) -> Gain:
         raise ValueError("Its gain is that of a study: say of which arm.")
     method, fit = _one_of(row.get("method", "law"), METHODS, "method"), fit_of(row["study"])
     if method == "law":
-        return fitted_pair(fit, row["arm"], row.get("over"))
+        return fitted_pair(fit, row["arm"], row.get("over"), row["study"])
     if row.get("over", fit.baseline) != fit.baseline:
         raise ValueError(f"Interpolated gains are over the study's baseline, {fit.baseline}, not over {row['over']}.")
-    return measured_curve(fit, row["arm"])
+    return measured_curve(fit, row["arm"], row["study"])
 
 
 def _interval(row: Mapping[str, Any]) -> dict[str, float]:
@@ -224,21 +214,30 @@ def _interval(row: Mapping[str, Any]) -> dict[str, float]:
 
 def _from_table(path: Path) -> Account:
     """Columns key (or innovation), year, multiplier, and where known low, high, level, group, source, protocol, ..."""
-    table = pd.read_csv(path) if path.suffix == ".csv" else pd.read_parquet(path)
+    try:
+        table = pd.read_csv(path) if path.suffix == ".csv" else pd.read_parquet(path)
+    except ValueError as error:  # those of pandas and of Arrow are ones
+        raise ValueError(f"{path} can not be read as a table: {error}") from None
     rows = []
     for record in table.to_dict("records"):
-        row = {str(k): v for k, v in record.items() if not (np.isscalar(v) and pd.isna(v))}
-        row.setdefault("key", row.get("innovation"))
-        row.setdefault("innovation", row.get("key"))
+        row = {str(k): _cell(str(k), v) for k, v in record.items() if not (np.isscalar(v) and pd.isna(v))}
+        for one, other in (("key", "innovation"), ("innovation", "key")):
+            if other in row:
+                row.setdefault(one, row[other])
         rows.append(_entry(row, {}, str(path)))
     if not rows:
         raise ValueError(f"{path} has no rows: an account needs entries.")
     return Account(name=path.stem, entries=tuple(rows))
 
 
-def _only(found: Mapping[str, Any], known: set[str], where: str) -> None:
-    if unknown := sorted(set(found) - known):
-        raise ValueError(f"{where}: unknown {', '.join(unknown)}; known are {', '.join(sorted(known))}.")
+def _cell(field: str, value: Any) -> Any:
+    """A cell as a file of TOML would have it: names may stand in one cell with commas between."""
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    kind = (schema.ENTRY | schema.GAIN).get(field)
+    if kind is schema.NAMES and isinstance(value, str):
+        return [name.strip() for name in value.split(",")]
+    return str(value) if kind is schema.TEXT else value
 
 
 def _one_of(value: Any, allowed: tuple[str, ...], what: str) -> Any:

@@ -1,6 +1,7 @@
 """Gains of our own runs as entries of an account: laws fitted to a study, curves, and fitted effects that interact."""
 
 import warnings
+import zlib
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,13 +14,14 @@ from algoprogress.analysis.joint import JointFit
 from algoprogress.analysis.laws.power import PowerLaw
 
 
-def fitted_pair(fit: JointFit, arm: str, baseline: str | None = None) -> LawPair:
+def fitted_pair(fit: JointFit, arm: str, baseline: str | None = None, study: str = "") -> LawPair:
     """The gain of an arm over another by their joint power laws: both of one resample are drawn together.
 
     Args:
         fit: from `fit_jointly`; the first of its laws that is a power law.
         arm: the new algorithm.
         baseline: the old one; default: that of the fit.
+        study: of the fit: gains of one study are drawn together, and those of another apart (`_order`).
     """
     base = fit.baseline if baseline is None else baseline
     of = next((f for f in fit.fits if isinstance(f.law, PowerLaw)), None)
@@ -41,19 +43,36 @@ def fitted_pair(fit: JointFit, arm: str, baseline: str | None = None) -> LawPair
     theta, drawn = fitted.theta_, of.theta_BP
     if drawn is None:
         return LawPair(law(base, theta), law(arm, theta), measured=measured)
+    drawn = drawn[_order(len(drawn), study)]
     return LawPair(law(base, theta), law(arm, theta), law(base, drawn), law(arm, drawn), measured)
 
 
-def measured_curve(fit: JointFit, arm: str) -> MeasuredCurve:
-    """The gain of an arm over the baseline where it was measured, and nothing beyond: at rungs where it is no bound."""
+def measured_curve(fit: JointFit, arm: str, study: str = "") -> MeasuredCurve:
+    """The gain of an arm over the baseline where it was measured, and nothing beyond: at rungs where it is no bound.
+
+    A resample without a gain somewhere has another in its place, so that the k-th of every arm are of one resample.
+    """
     table = gains_of(fit, method="interpolated")
     rows = np.flatnonzero((table["arm"] == arm) & (table["censored"] == "") & table["ceg"].notna())
     if not len(rows):
         raise ValueError(f"No gain of {arm} over {fit.baseline} was measured: it is a bound at every compute.")
     log_c, log_ceg = np.log(table["compute"].to_numpy()[rows]), np.log(table["ceg"].to_numpy()[rows])
     drawn = table.attrs["resamples"].log_ceg_BR[:, rows]
-    drawn = drawn[np.isfinite(drawn).all(1)]
-    return MeasuredCurve(log_c, log_ceg, drawn if len(drawn) else None)
+    whole = np.isfinite(drawn).all(1)
+    if not whole.any():
+        return MeasuredCurve(log_c, log_ceg, None)
+    at = np.arange(len(drawn))
+    at[~whole] = np.resize(np.flatnonzero(whole), (~whole).sum())
+    return MeasuredCurve(log_c, log_ceg, drawn[at][_order(len(drawn), study)])
+
+
+def _order(n: int, study: str) -> np.ndarray:
+    """An order of resamples, one for each study.
+
+    Resamples of two studies of one design begin from the same random numbers: in their own order the noise of one would
+    be that of the other, and their gains would rise and fall together.
+    """
+    return np.random.default_rng(zlib.crc32(study.encode())).permutation(n) if study else np.arange(n)
 
 
 @dataclass(frozen=True)

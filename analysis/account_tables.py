@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from algoprogress.analysis.account_runs import without_interactions
-from algoprogress.analysis.accounting import Account, decades_beyond
+from algoprogress.analysis.accounting import Account
 from algoprogress.analysis.compute_frontier import FRONTIERS
 from algoprogress.analysis.gain_curves import Held
 
@@ -64,7 +64,8 @@ def gains_by_compute(
 
     Returns:
         [key, innovation, compute, gain, gain_low, gain_high, measured_low, measured_high]; nan where an entry has no
-        gain, as beyond a curve that was only measured; the measured range is nan where compute plays no part.
+        gain, as beyond a curve that was only measured; the measured range is nan where compute plays no part, and its
+        low end above its high one where an entry and what is taken out of it were nowhere measured both.
     """
     entries = [e for e in account.entries if e.counted]
     rows = []
@@ -78,7 +79,7 @@ def gains_by_compute(
             except ValueError:
                 gain = np.nan
             rows.append(
-                (e.key, e.innovation, c, gain, *_interval(drawn[:, k], level), *(e.gain.measured or [np.nan] * 2))
+                (e.key, e.innovation, c, gain, *_interval(drawn[:, k], level), *(account.measured(e) or [np.nan] * 2))
             )
     columns = ["key", "innovation", "compute", "gain", "gain_low", "gain_high", "measured_low", "measured_high"]
     return pd.DataFrame(rows, columns=columns)
@@ -87,7 +88,7 @@ def gains_by_compute(
 def reference_dependence(
     account: Account, years: Iterable[float], n: int = N_DRAWS, level: float = 0.95, seed: int = 0
 ) -> pd.DataFrame:
-    """[base, year, compute, gain, gain_low, gain_high]: the same progress, measured against each base algorithm."""
+    """The same progress, measured against each base algorithm over the years: as of `Account.against`."""
     if not account.bases:
         raise ValueError(f"{account.name} names no base algorithm: add [bases] to its file.")
     return pd.concat([account.against(year, n=n, level=level, seed=seed) for year in years], ignore_index=True)
@@ -102,14 +103,14 @@ def small_models(account: Account, years: Iterable[float], compute: Sequence[flo
     for c in [*compute, np.nan]:
         for year in years:
             entries = [e for e in account.entries if e.counted and e.year <= year]
-            contained = {k for e in entries for k in e.less}
-            whole = [replace(e, less=()) for e in entries if e.key not in contained]
             log_c = account.frontier.log_compute(year) if np.isnan(c) else float(np.log(c))
-            rows.append((c, year, float(np.exp(account.log_gains(whole, log_c, "new").sum())) if whole else 1.0))
+            rows.append((c, year, float(np.exp(account.log_gains(entries, log_c, "new").sum())) if entries else 1.0))
     return pd.DataFrame(rows, columns=["compute", "year", "gain"])
 
 
-def multiverse(account: Account, year: float, compute: float | None = None, n: int = 0, seed: int = 0) -> pd.DataFrame:
+def multiverse(
+    account: Account, year: float, compute: float | None = None, n: int = 0, seed: int = 0, level: float = 0.95
+) -> pd.DataFrame:
     """The total under every combination of conventions, a row each.
 
     The choices: which algorithm's compute gains are read at; the frontier (unless a compute is given); whether single
@@ -140,8 +141,8 @@ def multiverse(account: Account, year: float, compute: float | None = None, n: i
         low = high = np.nan
         try:
             gain = float(np.exp(world.log_gains(adopted, log_c).sum()))
-            if n and any(e.gain.uncertain for e in adopted):
-                low, high = np.exp(_quantiles(world.draws(adopted, log_c, n, seed).sum(1), 0.95))
+            drawn = world.draws(adopted, log_c, n, seed).sum(1) if n else np.zeros(0)
+            low, high = _interval(drawn, level)
         except ValueError:  # a law that never reaches the other's loss in this world
             gain = np.nan
         default = (reference, at, rule, beyond) == (
@@ -160,9 +161,12 @@ def forecast(
     """What an account says at a compute, how far beyond its data that is, and how wide the band.
 
     Returns:
-        compute, total, low, high, `band` ("draws": of the account's intervals; "protocols": where no gain has one, the
-        range over every combination of conventions), band_decades = log10(high / low), decades_beyond, furthest (the
-        entry extrapolated furthest), held (the total with every gain held at the edge of what was measured), level.
+        compute, total, low, high, `band` ("draws": of the account's intervals, where every gain has one; "protocols":
+        where none has, the range over every combination of conventions; "both": where some have, the range of those
+        intervals over every combination), exact (how many have none), n_entries, band_decades = log10(high / low),
+        decades_beyond, furthest (the entry extrapolated furthest), assumed (how many gains are taken as the same at
+        every compute, no range being known in which they were measured), held (the total with every gain held at the
+        edge of what was measured), level.
 
     Raises:
         ValueError: the compute is no positive number, or a gain has no value there.
@@ -171,24 +175,31 @@ def forecast(
         raise ValueError(f"A forecast is at a compute above 0 FLOP, not {compute}.")
     log_c, entries = float(np.log(compute)), account.adopted(year)
     total = float(np.exp(account.log_gains(entries, log_c).sum()))
-    worlds = multiverse(account, year, compute)
-    if n and any(e.gain.uncertain for e in entries):
-        low, high = np.exp(_quantiles(account.draws(entries, log_c, n, seed).sum(1), level))
+    drawn = account.draws(entries, log_c, n, seed) if n else np.zeros((1, len(entries)))
+    exact = sum(not e.gain.uncertain for e in entries)
+    varied = bool(np.ptp(drawn, axis=0).any())  # what was measured together may have an interval where no entry has
+    worlds = multiverse(account, year, compute, n if varied and exact else 0, seed, level)
+    if varied and not exact:
+        low, high = np.exp(_quantiles(drawn.sum(1), level))
         band = "draws"
     else:
-        low, high, band = worlds["ceg"].min(), worlds["ceg"].max(), "protocols"
+        ends = worlds[["ceg", "ceg_low", "ceg_high"]]
+        low, high = ends.min(axis=None), ends.max(axis=None)
+        band = "both" if varied else "protocols"
     like = worlds.query("reference == @account.reference and interaction == @account.interaction")
-    beyond = {e.key: decades_beyond(e.gain, log_c) for e in entries}
-    furthest = max(beyond, key=beyond.__getitem__)
+    furthest, beyond = account.furthest(entries, log_c)
     return {
         "compute": compute,
         "total": total,
         "low": float(low),
         "high": float(high),
         "band": band,
+        "exact": exact,
+        "n_entries": len(entries),
         "band_decades": float(np.log10(high / low)),
-        "decades_beyond": beyond[furthest],
+        "decades_beyond": beyond,
         "furthest": furthest,
+        "assumed": sum(e.gain.measured is None for e in entries),
         "held": float(like.query("extrapolation == 'held'")["ceg"].iloc[0]),
         "level": level,
     }
@@ -198,17 +209,22 @@ def forecast_text(found: Mapping[str, Any]) -> str:
     """A forecast as two sentences; there is no shorter form of it."""
     from algoprogress.analysis.formatting import flop_text, number
 
-    kind = (
-        f"{100 * found['level']:g} % interval"
-        if found["band"] == "draws"
-        else "range over conventions, no interval being known"
-    )
-    far = found["decades_beyond"]
+    kind = {
+        "draws": f"{100 * found['level']:g} % interval",
+        "protocols": "range over conventions, no interval being known",
+        "both": f"range of {100 * found['level']:g} % intervals over conventions, {found['exact']} of "
+        f"{found['n_entries']} gains having none",
+    }[found["band"]]
+    far, assumed = found["decades_beyond"], found["assumed"]
     where = (
         f"{far:.1f} decades of compute beyond what was measured ({found['furthest']})"
         if far > 0.05
+        else "measured at no known compute"
+        if assumed == found["n_entries"]
         else "within what was measured"
     )
+    if assumed:
+        where += f", {assumed} of {found['n_entries']} gains being taken as the same at every compute"
     return (
         f"At {flop_text(found['compute'])} FLOP: {number(found['total'])} times [{number(found['low'])}, "
         f"{number(found['high'])}] ({kind}; {found['band_decades']:.1f} decades wide), {where}. With every gain held "

@@ -13,8 +13,9 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
+from algoprogress.analysis.account_checks import check_account
 from algoprogress.analysis.compute_frontier import FRONTIERS, Frontier
-from algoprogress.analysis.gain_curves import Gain, Multiplier, Reference
+from algoprogress.analysis.gain_curves import Gain, Multiplier, Reference, decades_beyond
 from algoprogress.analysis.warnings import AnalysisWarning, Extrapolation
 
 Interaction = Literal["none", "power", "fitted"]
@@ -93,30 +94,7 @@ class Account:
     description: str = ""
 
     def __post_init__(self) -> None:
-        keys = [e.key for e in self.entries]
-        twice = sorted({k for k in keys if keys.count(k) > 1})
-        if twice:
-            raise ValueError(
-                f"Two entries are called {', '.join(twice)}: an innovation counts once; merge or rename them."
-            )
-        named = [e.innovation for e in self.entries if e.counted]
-        if again := sorted({i for i in named if named.count(i) > 1}):
-            raise ValueError(
-                f"Two entries count for {again[0]!r}: an innovation counts once; give one counted = false."
-            )
-        for e in self.entries:
-            unknown = [k for k in e.less if k not in keys]
-            if unknown:
-                raise ValueError(
-                    f"{e.key} contains {', '.join(unknown)}, which is no entry; there are {', '.join(keys)}."
-                )
-        if self.interaction == "power" and (
-            self.measured_together is None or not any(e.interacts for e in self.entries)
-        ):
-            raise ValueError("The rule 'power' needs entries that interact and the gain measured for them together.")
-        for base, of in self.bases.items():
-            if unknown := [k for k in of if k not in keys]:
-                raise ValueError(f"The base {base!r} names {', '.join(unknown)}, which is no entry.")
+        check_account(self)
 
     # ---- evaluation ---------------------------------------------------------------------------------------------
 
@@ -151,7 +129,7 @@ class Account:
                             *(e.innovation, e.year, e.group, np.exp(log_c)),
                             *np.exp([point[k], low, high]),
                             *(point[k] / total if total else np.nan, s_low, s_high),
-                            *(reference, decades_beyond(e.gain, log_c), e.protocol, e.source, self._note(e, log_c)),
+                            *(reference, self.decades_beyond(e, log_c), e.protocol, e.source, self._note(e, log_c)),
                         ),
                         strict=True,
                     )
@@ -202,7 +180,7 @@ class Account:
             "level": level,
             "n_uncertain": sum(e.gain.uncertain for e in entries),
             "n_entries": len(entries),
-            "decades_beyond": max((decades_beyond(e.gain, log_c) for e in entries), default=0.0),
+            "decades_beyond": self.furthest(entries, log_c)[1],
         }
 
     def fixed_compute_growth(
@@ -211,23 +189,22 @@ class Account:
         """Growth per year between two years at a compute that stays (0.46 is 46 %), both with intervals.
 
         At a fixed compute both ends of a gain are the same algorithm ladder, so each entry is read at the new
-        algorithm's compute and what one entry contains of another is not taken apart.
+        algorithm's compute.
 
         Returns:
-            [compute, gain, gain_low, gain_high, growth_per_year, growth_low, growth_high].
+            [compute, gain, gain_low, gain_high, growth_per_year, growth_low, growth_high, decades_beyond].
         """
         if not first < last:
             raise ValueError(f"The first year comes before the last, not {first:g} and {last:g}.")
         entries = [e for e in self.adopted(last) if e.year > first]
-        contained = {k for e in entries for k in e.less}
-        whole = [replace(e, less=()) for e in entries if e.key not in contained]
         rows = []
         for c in compute:
-            gains = np.array(self._summed(whole, float(np.log(c)), n, level, seed, "new"))
+            log_c = float(np.log(c))
+            gains = np.array(self._summed(entries, log_c, n, level, seed, "new"))
             growth = np.expm1(np.log(gains) / (last - first))
-            rows.append((c, *gains, *growth))
+            rows.append((c, *gains, *growth, self.furthest(entries, log_c)[1]))
         columns = ["compute", "gain", "gain_low", "gain_high", "growth_per_year", "growth_low", "growth_high"]
-        return pd.DataFrame(rows, columns=columns)
+        return pd.DataFrame(rows, columns=[*columns, "decades_beyond"])
 
     def against(
         self,
@@ -238,15 +215,21 @@ class Account:
         level: float = 0.95,
         seed: int = 0,
     ) -> pd.DataFrame:
-        """The gain over each base algorithm at a year's frontier or at a compute: [base, year, compute, gain, ...]."""
+        """The gain over each base algorithm at a year's frontier or at a compute, of all that its base lists.
+
+        Returns:
+            [base, year, compute, gain, gain_low, gain_high, decades_beyond].
+        """
         log_c = self._log_compute(year, compute)
         rows = []
         for base in self.bases if bases is None else bases:
             if base not in self.bases:
                 raise ValueError(f"There is no base {base!r}; there are {', '.join(self.bases) or 'none'}.")
             entries = [replace(e, less=()) for e in self.entries if e.key in self.bases[base]]
-            rows.append((base, year, float(np.exp(log_c)), *self._summed(entries, log_c, n, level, seed)))
-        return pd.DataFrame(rows, columns=["base", "year", "compute", "gain", "gain_low", "gain_high"])
+            gains, beyond = self._summed(entries, log_c, n, level, seed), self.furthest(entries, log_c)[1]
+            rows.append((base, year, float(np.exp(log_c)), *gains, beyond))
+        columns = ["base", "year", "compute", "gain", "gain_low", "gain_high", "decades_beyond"]
+        return pd.DataFrame(rows, columns=columns)
 
     def _summed(
         self,
@@ -259,9 +242,10 @@ class Account:
     ) -> tuple[float, float, float]:
         """The product of the gains of some entries with its interval, nan where nothing is uncertain."""
         gain = float(np.exp(self.log_gains(entries, log_c, reference).sum()))
-        if not n or not any(e.gain.uncertain for e in entries):
+        drawn = self.draws(entries, log_c, n, seed, reference) if n and entries else np.zeros((1, 1))
+        if not np.ptp(drawn, axis=0).any():
             return gain, np.nan, np.nan
-        return gain, *_quantiles(np.exp(self.draws(entries, log_c, n, seed, reference).sum(1)), level)
+        return gain, *_quantiles(np.exp(drawn.sum(1)), level)
 
     # ---- parts --------------------------------------------------------------------------------------------------
 
@@ -272,6 +256,25 @@ class Account:
             raise ValueError(f"No entry of {self.name} was adopted by {year:g}; the first is of "
                              f"{min(e.year for e in self.entries if e.counted):g}.")  # fmt: skip
         return found
+
+    def parts(self, entry: Entry) -> list[Entry]:
+        """An entry and all that is taken out of it."""
+        known = {e.key: e for e in self.entries}
+        return [entry, *(p for k in entry.less for p in self.parts(known[k]))]
+
+    def measured(self, entry: Entry) -> tuple[float, float] | None:
+        """FLOP within which all parts of an entry were measured, the low end above the high one where there is none."""
+        ranges = [p.gain.measured for p in self.parts(entry) if p.gain.measured is not None]
+        return (max(low for low, _ in ranges), min(high for _, high in ranges)) if ranges else None
+
+    def decades_beyond(self, entry: Entry, log_c: float) -> float:
+        """Decades of compute beyond what was measured of the entry, or of what is taken out of it."""
+        return max(decades_beyond(p.gain, log_c) for p in self.parts(entry))
+
+    def furthest(self, entries: Sequence[Entry], log_c: float) -> tuple[str, float]:
+        """The key of the entry that is extrapolated furthest, and by how many decades of compute."""
+        far = {e.key: self.decades_beyond(e, log_c) for e in entries}
+        return max(far.items(), key=lambda one: one[1], default=("", 0.0))
 
     def _log_compute(self, year: float, compute: float | None) -> float:
         if compute is None:
@@ -335,8 +338,10 @@ class Account:
         said = []
         if not entry.gain.uncertain:
             said.append("taken as exact: no interval is known")
-        if (beyond := decades_beyond(entry.gain, log_c)) > 0.05:
+        if (beyond := self.decades_beyond(entry, log_c)) > 0.05:
             said.append(f"extrapolated by {beyond:.1f} decades of compute")
+        if entry.gain.measured is None:
+            said.append("taken as the same at every compute" + (f" ({entry.protocol})" if entry.protocol else ""))
         if entry.interacts and self.interaction == "power":
             said.append("scaled by the interaction rule")
         if entry.interacts and self.interaction == "fitted":
@@ -354,7 +359,7 @@ class Account:
                 NoInterval,
                 stacklevel=3,
             )
-        far = {e.key: d for e in entries if (d := decades_beyond(e.gain, log_c)) > 0.05}
+        far = {e.key: d for e in entries if (d := self.decades_beyond(e, log_c)) > 0.05}
         if far:
             worst = max(far, key=far.__getitem__)
             warnings.warn(
@@ -387,11 +392,3 @@ def _doubling(rate: dict[str, float]) -> dict[str, float]:
     """Months in which the gain doubles, from ln gain per year; fast growth is a short time: the ends change places."""
     months = {k: float(12 * np.log(2) / v) if v > 0 else float("inf") for k, v in rate.items() if not np.isnan(v)}
     return {"value": months["value"], "low": months.get("high", np.nan), "high": months.get("low", np.nan)}
-
-
-def decades_beyond(gain: Gain, log_c: float) -> float:
-    """Decades of compute between a compute and the measured range; 0 inside, and where compute plays no part."""
-    if gain.measured is None:
-        return 0.0
-    low, high = np.log10(gain.measured)
-    return float(max(low - log_c / np.log(10), log_c / np.log(10) - high, 0.0))

@@ -55,6 +55,8 @@ class Multiplier:
     def __post_init__(self) -> None:
         if not (np.isfinite(self.value) and self.value > 0):
             raise ValueError(f"A multiplier is a number above 0, not {self.value}; 1 is no gain.")
+        if not 0 < self.level < 1:
+            raise ValueError(f"The level of an interval is a share between 0 and 1, such as 0.95, not {self.level:g}.")
         if (self.low is None) != (self.high is None):
             raise ValueError("An interval has two ends: give both low and high, or neither.")
         if self.low is not None and self.high is not None and not 0 < self.low <= self.value <= self.high:
@@ -230,3 +232,11 @@ class Held:
 
     def _within(self, log_c: np.ndarray) -> np.ndarray:
         return log_c if self.gain.measured is None else np.clip(log_c, *np.log(self.gain.measured))
+
+
+def decades_beyond(gain: Gain, log_c: float) -> float:
+    """Decades of compute between a compute and the measured range; 0 inside, and where compute plays no part."""
+    if gain.measured is None:
+        return 0.0
+    low, high = np.log10(gain.measured)
+    return float(max(low - log_c / np.log(10), log_c / np.log(10) - high, 0.0))

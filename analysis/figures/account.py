@@ -27,11 +27,13 @@ def account_gains_plot(gains: pd.DataFrame, ax: Axes) -> Axes:
             ax.fill_between(x, part["gain_low"], part["gain_high"], color=colour[key], alpha=0.14, lw=0, zorder=1)
         low, high = part["measured_low"].iloc[0], part["measured_high"].iloc[0]
         if np.isnan(low):
-            ax.plot(x, y, color=colour[key], lw=1.4, ls=style[key], zorder=3)
+            ls = style[key] if style[key] == "-" else ":"  # dashes are for what is extrapolated
+            ax.plot(x, y, color=colour[key], lw=1.4, ls=ls, zorder=3)
         else:
+            ax.plot(x, y, color=colour[key], lw=1.0, ls=(0, (4, 2.5)), zorder=3)
+        if low <= high:
             within = np.unique(np.clip([low, *x[(x > low) & (x < high)], high], x[0], x[-1]))
             log_y = np.interp(np.log(within), np.log(x), np.log(y))
-            ax.plot(x, y, color=colour[key], lw=1.0, ls=(0, (4, 2.5)), zorder=3)
             ax.plot(within, np.exp(log_y), color=colour[key], lw=2.8, solid_capstyle="round", zorder=4)
             ax.axvspan(within[0], within[-1], color=colour[key], alpha=0.06, lw=0, zorder=0)
         ends[key] = float(y[-1])

@@ -86,7 +86,10 @@ def _view(of: Account, level: float, seed: int, save: Downloads, key: str) -> Ac
         curves = account_tables.gains_by_compute(of, grid, level=level, seed=seed)
         fixed = of.fixed_compute_growth([1e16, 1e18, 1e20, 1e22, 1e24], first - 0.5, year, level=level, seed=seed)
         worlds = account_tables.multiverse(of, year)
-        ahead = account_tables.forecast(of, AHEAD, year, level=level, seed=seed)
+        told = [
+            account_tables.forecast_text(account_tables.forecast(of, at, year, level=level, seed=seed))
+            for at in (total["compute"], AHEAD)
+        ]
         against = account_tables.reference_dependence(of, years, level=level, seed=seed) if of.bases else None
     numbers = {"entries": entries.reset_index(), "fixed_compute": fixed, "multiverse": worlds}
     texts = {"entries": _entries(entries), "fixed_compute": _fixed(fixed), "multiverse": _worlds(worlds)}
@@ -102,7 +105,7 @@ def _view(of: Account, level: float, seed: int, save: Downloads, key: str) -> Ac
         plots.append(account_plots.bases_plot(against, f"{key}-bases"))
     plots.append(account_plots.multiverse_strip(worlds, [*account_tables.CHOICES], f"{key}-worlds"))
     said = list(dict.fromkeys(str(w.message) for w in caught))
-    sentence = f"{_sentence(total)} {account_tables.forecast_text(ahead)}"
+    sentence = " ".join([_sentence(total), *told])
     return AccountView(of.name, of.description, sentence, "", said, found, plots)
 
 
@@ -140,6 +143,7 @@ def _fixed(fixed: pd.DataFrame) -> pd.DataFrame:
             "compute (FLOP)": [flop_text(c) for c in fixed["compute"]],
             "gain": [gain_text(*r) for r in fixed[["gain", "gain_low", "gain_high"]].to_numpy()],
             "growth per year (%)": [gain_text(*r) for r in shares],
+            "decades beyond the data": [f"{d:.1f}" for d in fixed["decades_beyond"]],
         }
     )
 

@@ -80,14 +80,18 @@ def bases_plot(against: pd.DataFrame, name: str) -> Plot:
     for base in bases:
         part = against[against["base"] == base]
         data += band(part["year"], part["gain_low"], part["gain_high"], colour[base], base)
-        told = [f"at {flop_text(c)} FLOP" for c in part["compute"]]
+        rows = zip(part["compute"], part["decades_beyond"], strict=True)
+        told = [f"at {flop_text(c)} FLOP" + (f", {d:.1f} decades beyond the data" if d > 0.05 else "") for c, d in rows]
         line = {"color": colour[base], "width": 2.5}
         curve = trace(f"against the {base}", part["year"], part["gain"], "lines", base, line=line, text=told)
         data.append(curve | {"hovertemplate": "<b>%{fullData.name}</b><br>%{x}: %{y}, %{text}<extra></extra>"})
     low, high = float(against["gain"].min()), float(against["gain"].max())
     axes = layout("year", "gain", x_log=False, y_log=True, y_range=(low / 1.5, high * 1.5), ticksuffix="×")
-    said = "The same progress at the frontier of each year, measured against each base algorithm: it grows by the year "
-    said += "against one whose law is less steep, and not at all against the newest."
+    said = (
+        "All algorithms of the account at the compute of each year's frontier, whenever they were adopted, measured "
+        "against each base algorithm: the gain grows by the year over one whose law is less steep, and not at all over "
+        "the newest. How far a point is beyond the data stands under the pointer."
+    )
     return Plot(name, said, "Gain over the years against each base algorithm", data, axes)
 
 

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from algoprogress.analysis.answer import answer
+from algoprogress.analysis.answer import answer, well_measured
 from algoprogress.analysis.bands import gain_bands, law_curves
 from algoprogress.analysis.formatting import flop_text, gain_text, interval_text, number
 from algoprogress.analysis.runs import usable_runs
-from algoprogress.analysis.site.plots import Columns, by_arm
+from algoprogress.analysis.site.plots import MOST_NAMED, Columns, by_arm
 from algoprogress.analysis.tables import StudyTables, study_tables
 from algoprogress.analysis.warnings import AnalysisWarning
 
@@ -112,10 +112,15 @@ class Conclusion:
 
     @property
     def span(self) -> float:
-        """Decades of compute in which gains were measured; -1 where there is no gain."""
-        if self.tables is None or len(self.tables.fit.arms) < 2 or not len(self.tables.fit.rungs):
+        """Decades of compute in which gains of many arms were measured; -1 where there is no gain."""
+        if self.tables is None or len(self.tables.fit.arms) < 2:
             return -1.0
-        return float(np.log10(self.tables.fit.rungs[-1] / self.tables.fit.rungs[0]))
+        fit = self.tables.fit
+        others = fit.front[
+            (fit.front["arm"] != fit.baseline) & fit.front["rung"].isin(fit.points(fit.baseline)["rung"])
+        ]
+        rungs = well_measured(others) if len(others) else []
+        return float(np.log10(rungs[-1] / rungs[0])) if rungs else -1.0
 
 
 def conclude(study: dict[str, Any], runs: pd.DataFrame, level: float, n_resamples: int, seed: int) -> Conclusion:
@@ -175,9 +180,12 @@ def _records(table: pd.DataFrame) -> dict[str, list[dict[str, Any]]]:
 
 
 def lead(found: list[Conclusion]) -> Conclusion | None:
-    """The study that the front page begins with: the one that measured gains over the widest range of compute."""
+    """The study that the front page begins with: the one that measured gains over the widest range of compute.
+
+    Of those that have as much, one whose arms can be told apart in a figure, and of these the one with most runs.
+    """
     with_gains = [c for c in found if c.span >= 0]
-    return max(with_gains, key=lambda c: (c.span, len(c.runs))) if with_gains else None
+    return max(with_gains, key=lambda c: (c.span, len(c.arms) <= MOST_NAMED, len(c.runs))) if with_gains else None
 
 
 def _gain(row: dict[str, Any] | None) -> str:

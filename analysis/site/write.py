@@ -13,7 +13,7 @@ import pandas as pd
 
 from algoprogress.analysis.formatting import flop_text
 from algoprogress.analysis.interactions import InteractionModel, fit_interactions
-from algoprogress.analysis.site.account_page import views
+from algoprogress.analysis.site.account_page import AccountView, views
 from algoprogress.analysis.site.conclusions import Conclusion, conclude, lead, summary
 from algoprogress.analysis.site.pages import Site
 from algoprogress.analysis.site.plots import Columns
@@ -78,8 +78,8 @@ def write_site(
         found = [coming[c.name].result() for c in bare]
         for part in rest:
             part.result()
-    _account(site, accounts, found, level, seed)
-    return _front(site, found, runs, level, list(dict.fromkeys(str(w.message) for w in caught))), found
+    shown = _account(site, accounts, found, level, seed)
+    return _front(site, found, runs, level, shown, list(dict.fromkeys(str(w.message) for w in caught))), found
 
 
 def _study(
@@ -128,7 +128,9 @@ def _context() -> BaseContext:
     return context
 
 
-def _account(site: Site, accounts: Sequence[str], found: list[Conclusion], level: float, seed: int) -> None:
+def _account(
+    site: Site, accounts: Sequence[str], found: list[Conclusion], level: float, seed: int
+) -> list[AccountView]:
     by_name = {c.name: c for c in found if c.tables is not None}
 
     def model_of(study: str) -> InteractionModel:
@@ -141,9 +143,17 @@ def _account(site: Site, accounts: Sequence[str], found: list[Conclusion], level
     shown = views(accounts, fits.__getitem__, level, seed, site.download, model_of)
     drawn = [p for v in shown for p in v.plots]
     site.page("account", "account.html", title="The account", views=shown, plots={p.name: p for p in drawn})
+    return shown
 
 
-def _front(site: Site, found: list[Conclusion], runs: pd.DataFrame, level: float, damaged: list[str]) -> Path:
+def _front(
+    site: Site,
+    found: list[Conclusion],
+    runs: pd.DataFrame,
+    level: float,
+    accounts: Sequence[AccountView],
+    damaged: list[str],
+) -> Path:
     first, (shown, links) = lead(found), summary(found)
     once = runs.drop_duplicates("run_id")
     compute = once["compute"].astype(float)
@@ -157,6 +167,7 @@ def _front(site: Site, found: list[Conclusion], runs: pd.DataFrame, level: float
         table=table(shown, "summary", "Each arm at the largest compute at which it was measured", links,
                     site.download(shown, "", "summary")) if len(shown) else None,
         studies=found,
+        account=next((a for a in accounts if a.sentence), None),
         facts=[
             ("studies", f"{len(found)}"),
             ("runs", f"{len(once):,}"),

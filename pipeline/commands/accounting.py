@@ -98,7 +98,7 @@ def accounting(
         table = found.table(year, compute, draws, level, seed)
         total = found.total(year, compute, draws, level, seed)
         against = found.against(year, compute, n=draws, level=level, seed=seed) if found.bases else None
-        ahead = None if compute is None else forecast(found, compute, year, draws, level, seed)
+        ahead = forecast(found, total["compute"], year, draws, level, seed)
         growth = None
         if fixed_compute is not None:
             growth = found.fixed_compute_growth(FIXED, *_years(fixed_compute), draws, level, seed)
@@ -108,13 +108,12 @@ def accounting(
     if as_json:
         more: dict[str, Any] = {"entries": records(table.reset_index()), "warnings": said}
         more["ho2024_halving_months"] = dict(zip(("value", "low", "high"), HO2024_MONTHS, strict=True))
-        if ahead is not None:
-            more["forecast"] = ahead
+        more["forecast"] = ahead
         if against is not None:
             more["against"] = records(against)
         if growth is not None:
             more["fixed_compute"] = records(growth)
-        emit({**_flat(total), **table["gain"].to_dict(), **more}, True)
+        emit({**table["gain"].to_dict(), **_flat(total), **more}, True)
         return
     for line in said:
         note(f"warning: {line}")
@@ -122,7 +121,7 @@ def accounting(
         print(f"{found.description}\n")
     shown = table[["innovation", "year", "gain", "gain_low", "gain_high", "log_share", "reference", "note"]]
     emit(_dated(shown.reset_index()), False)
-    print(f"\n{_sentence(total)}" if ahead is None else f"\n{forecast_text(ahead)}")
+    print(f"\n{_sentence(total)}\n{forecast_text(ahead)}" if compute is None else f"\n{forecast_text(ahead)}")
     months = gain_text(*HO2024_MONTHS)
     print(f"For comparison, by published models of 2012 to 2023 (Ho et al. 2024): doubling in {months} months.")
     if against is not None:

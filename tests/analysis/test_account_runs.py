@@ -70,6 +70,22 @@ def test_what_was_not_fitted_is_refused():
         fitted_pair(fit_jointly(runs, "lstm", None, n_resamples=0), "modern")
 
 
+@pytest.mark.parametrize("gain", [fitted_pair, measured_curve])
+def test_gains_of_one_study_are_drawn_together_and_those_of_two_apart(gain):
+    """Two studies of one design that differ in their noise alone, resampled from one seed."""
+    worlds = [simulate_runs(WORLD, SIX, noise=0.03, sizes=(0,), rates=(0,), seed=s) for s in (1, 2)]
+    fits = [fit_jointly(runs, "lstm", "power", n_resamples=200, seed=0) for runs in worlds]
+
+    def drawn(of, arm, study):
+        own = gain(of, arm, study=study)
+        return own.draws(np.log([3e12]), "new", 200, np.random.default_rng(0))[:, 0]
+
+    one = drawn(fits[0], "modern", "one")
+    assert abs(np.corrcoef(one, drawn(fits[1], "modern", "two"))[0, 1]) < 0.25
+    assert np.corrcoef(one, drawn(fits[1], "modern", "one"))[0, 1] > 0.5  # what the name of the study is for
+    assert np.corrcoef(one, drawn(fits[0], "retro", "one"))[0, 1] > 0.25  # the noise of their baseline
+
+
 @pytest.fixture(scope="module")
 def fit():
     runs = simulate_runs(WORLD, SIX, noise=0.02, sizes=(0,), rates=(0,), seed=1)

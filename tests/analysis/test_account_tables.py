@@ -1,6 +1,7 @@
 """What the figures of an account show is what the account says; and no forecast comes without its band."""
 
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -77,6 +78,40 @@ def test_small_models_gain_less_and_stay_where_nothing_is_adopted(published):
     assert small[2025] == pytest.approx(fixed["gain"][0])
 
 
+def test_what_is_not_yet_adopted_is_not_in_the_total_of_small_models(published):
+    """LSTM -> Transformer was trained at a Chinchilla-like allocation: before 2022 that is taken out of it."""
+    one = replace(published, reference="new")
+    years = [2017, 2021, 2025]
+    totals = of.small_models(published, years, [1e20]).fillna({"compute": 0.0})
+    frontier, small = (totals[totals["compute"] == c].set_index("year")["gain"] for c in (0.0, 1e20))
+    for year in years:
+        assert frontier[year] == pytest.approx(one.total(year, n=0)["total"]["value"])
+        assert small[year] == pytest.approx(one.total(year, 1e20, n=0)["total"]["value"])
+    until = published.fixed_compute_growth([1e20], 2012, 2021, n=0)
+    assert until["gain"][0] == pytest.approx(small[2021])
+
+
+def test_what_was_taken_out_of_a_gain_counts_for_where_it_was_measured(published):
+    gains = of.gains_by_compute(published, [1e14]).set_index("key")
+    lstm, allocation = (published.entries[k] for k in (0, 1))
+    assert published.measured(lstm) == (6e18, 1e18)  # nowhere both
+    assert gains.loc["lstm_to_kaplan", "measured_low"] > gains.loc["lstm_to_kaplan", "measured_high"]
+    at = np.log(1e16)
+    assert (
+        published.decades_beyond(lstm, at) == published.decades_beyond(allocation, at) == pytest.approx(2.78, abs=0.01)
+    )
+
+
+@pytest.mark.parametrize("column", ["gain", "decades_beyond"])
+def test_no_gain_at_a_compute_comes_without_how_far_beyond_the_data_it_is(published, column):
+    fixed = published.fixed_compute_growth([1e16, 1e24], 2016.5, 2025, n=0)
+    against = published.against(2028, n=0).set_index("base")
+    assert {column} <= set(fixed) & set(against)
+    assert fixed["decades_beyond"].to_list() == pytest.approx([2.78, 6.0], abs=0.01)
+    assert against.loc["LSTM", "decades_beyond"] == pytest.approx(7.19, abs=0.01)
+    assert against.loc["dense Transformer", "decades_beyond"] == 0
+
+
 class TestMultiverse:
     def test_one_row_is_the_accounts_own(self, published):
         worlds = of.multiverse(published, 2025)
@@ -102,11 +137,35 @@ class TestForecast:
         for said in ("8.0 decades of compute beyond", "4.1 decades wide", "no interval being known", "held"):
             assert said in text
 
-    def test_where_intervals_are_known_the_band_is_theirs(self, known):
-        found = of.forecast(known, 1e26, 2025)
+    def test_where_every_interval_is_known_the_band_is_theirs(self):
+        found = of.forecast(Account("one", (Entry("b", "b", 2018, Multiplier(3.0, 2.0, 4.5)),)), 1e26, 2025)
         assert found["band"] == "draws"
+        assert (found["low"], found["high"]) == pytest.approx((2.0, 4.5), rel=0.1)
+
+    def test_one_known_interval_does_not_make_the_band_short(self, published):
+        """Of eight gains one has an interval: the range over conventions stays."""
+        none = of.forecast(published, 1e26, 2025)
+        sure = Multiplier(2.0, 1.9, 2.1)
+        entries = tuple(replace(e, gain=sure) if e.key == "mixture_of_experts" else e for e in published.entries)
+        one = of.forecast(replace(published, entries=entries), 1e26, 2025)
+        assert one["band"] == "both"
+        assert one["exact"] == 7
+        assert one["low"] <= none["low"]
+        assert one["high"] >= none["high"]
+        assert "7 of 8 gains having none" in of.forecast_text(one)
+
+    def test_an_exact_gain_is_exact_though_what_is_taken_out_of_it_is_not(self):
+        inner = Entry("a", "a", 2015, Multiplier(2.0, 1.5, 2.5))
+        outer = Entry("b", "b", 2018, Multiplier(3.0), less=("a",))
+        found = of.forecast(Account("two", (inner, outer)), 1e26, 2025)
+        assert (found["band"], found["exact"]) == ("both", 1)
+
+    def test_where_some_intervals_are_known_the_band_is_theirs_over_all_conventions(self, known):
+        found = of.forecast(known, 1e26, 2025)
+        assert found["band"] == "both"
         assert (found["low"], found["high"]) == pytest.approx((16.0, 36.0), rel=0.1)
-        assert "within what was measured" in of.forecast_text(found)
+        said = of.forecast_text(found)
+        assert "measured at no known compute, 3 of 3 gains being taken as the same at every compute" in said
 
     def test_it_is_at_a_compute_above_zero(self, known):
         with pytest.raises(ValueError, match="above 0 FLOP, not -1"):
@@ -124,7 +183,14 @@ class TestFigures:
         gains = of.gains_by_compute(published, np.geomspace(1e14, 1e26, 13))
         ax = figures.account_gains_plot(gains, new_axes())
         thick = [line for line in ax.lines if line.get_linewidth() > 2]
-        assert [(line.get_xdata()[0], line.get_xdata()[-1]) for line in thick] == [(1e14, 1e18), (6e18, 3e21)]
+        assert [(line.get_xdata()[0], line.get_xdata()[-1]) for line in thick] == [(6e18, 3e21)]
+
+    def test_dashes_are_of_what_is_extrapolated_alone(self, published):
+        gains = of.gains_by_compute(published, np.geomspace(1e14, 1e26, 13))
+        ax = figures.account_gains_plot(gains, new_axes())
+        dashed = [line for line in ax.lines if line.get_linestyle() == "--"]
+        assert {float(line.get_linewidth()) for line in dashed} == {1.0}
+        assert len(dashed) == gains.loc[gains["measured_low"].notna(), "key"].nunique() == 2
 
     def test_names_at_the_edge_stand_apart_and_within(self, published):
         figure = draw(figures.account_gains_plot, of.gains_by_compute(published, np.geomspace(1e14, 1e26, 13)))

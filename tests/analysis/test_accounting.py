@@ -149,9 +149,26 @@ class TestRefusals:
         with pytest.raises(ValueError, match="goes from 2012 to 2030; 2040 is outside it"):
             account("gundlach2025").total(2040)
 
+    @pytest.mark.parametrize("year", [1995.0, 2045.0, float("nan")])
+    def test_an_entry_of_a_year_outside_the_frontier(self, year):
+        with pytest.raises(ValueError, match=f"late is of {year:g}, and the frontier goes from 2012 to 2030"):
+            Account("a", (entry(), entry("late", year=year)))
+        Account("a", (entry(), entry("late", year=year, counted=False)))
+
+    def test_entries_that_contain_each_other(self):
+        with pytest.raises(ValueError, match="x contains itself"):
+            Account("a", (entry(less=("y",)), entry("y", less=("x",))))
+
+    @pytest.mark.parametrize("level", [0.0, 1.0, 95.0])
+    def test_an_interval_of_no_level(self, level):
+        with pytest.raises(ValueError, match="The level of an interval is a share between 0 and 1"):
+            Multiplier(2.0, 1.5, 3.0, level=level)
+
     def test_two_entries_for_one_innovation(self):
         with pytest.raises(ValueError, match="Two entries are called x: an innovation counts once"):
             Account("a", (entry(), entry()))
+        with pytest.raises(ValueError, match="Two entries count for 'x'"):
+            Account("a", (entry(), replace(entry(), key="y", innovation=" X")))
         again = replace(entry(), key="y")
         with pytest.raises(ValueError, match="Two entries count for"):
             Account("a", (entry(), again))
@@ -203,6 +220,26 @@ class TestFiles:
                 "a: A multiplier is a number above 0",
             ),
             ("[[entries]]\nkey = 'a'\ninnovation = 'a'\nyear = 2015\nold = 'b'\nnew = 'c'", "no law b, c"),
+            ("entries = 3", r"entries is tables, one an entry: \[\[entries\]\], not 3"),
+            ("frontier = 5\n[[entries]]", "frontier is a name, or a table"),
+            (
+                "[frontier]\ncompute = 1e16\n[[entries]]\nkey = 'a'\ninnovation = 'a'\nyear = 2015\nmultiplier = 2",
+                "there is no at, growth",
+            ),
+            ("bases = ['a']", "bases is a table of lists of keys"),
+            ("interaction = 'power'", "interaction is a table of its own, not 'power'"),
+            ("[laws.b]\nE = 1.9\nA = 36.3\na = 0.065", "the law b: A is a list of numbers, not 36.3"),
+            ("[laws.b]\nE = 1.9\na = [0.065]", "the law b: there is no A"),
+            ("[[entries]]\nkey = 'a'\ninnovation = 'a'\nyear = 2015-01-01\nmultiplier = 2", "a: year is a number"),
+            ("[[entries]]\nkey = 'a'\ninnovation = 'a'\nyear = 2015\nmultiplier = [2]", "a: multiplier is a number"),
+            (
+                "[[entries]]\nkey = 'a'\ninnovation = 'a'\nyear = 2015\nmultiplier = 2\nless = 'b'",
+                "a: less is a list of names",
+            ),
+            (
+                "[[entries]]\nkey = 'a'\ninnovation = 'a'\nyear = 2015\nmultiplier = 2\nmeasured = [1e18, 1e14]",
+                "a: measured is the lowest and the highest compute",
+            ),
             ("[[entries]]\nkey = 'a'\nyear = 2015\nmultiplier = 2", "there is no innovation"),
             ("[[entries]]\nkey = 'a'\ninovation = 'a'\nyear = 2015\nmultiplier = 2", "unknown inovation"),
             ("reference = 'both'\n[[entries]]\nkey = 'a'\ninnovation = 'a'\nyear = 2015\nmultiplier = 2", "not 'both'"),
@@ -213,6 +250,31 @@ class TestFiles:
         file.write_text(text)
         with pytest.raises(ValueError, match=said):
             account(str(file))
+
+    @pytest.mark.parametrize(
+        ("rows", "said"),
+        [
+            ("a,2017,2,no", "a: counted is true or false, not 'no'"),
+            ("a,2017,two,True", "a: multiplier is a number, not 'two'"),
+            ("a,2045,2,True", "a is of 2045"),
+        ],
+    )
+    def test_a_cell_that_is_wrong_is_told_so(self, tmp_path, rows, said):
+        file = tmp_path / "mine.csv"
+        file.write_text(f"innovation,year,multiplier,counted\n{rows}\n")
+        with pytest.raises(ValueError, match=said):
+            account(str(file))
+
+    @pytest.mark.parametrize("name", ["mine.csv", "mine.parquet", "mine.toml"])
+    def test_a_file_that_is_none_is_told_by_its_name(self, tmp_path, name):
+        (tmp_path / name).write_bytes(b"\xff\xfe" if name.endswith("toml") else b"")
+        with pytest.raises(ValueError, match=name):
+            account(str(tmp_path / name))
+
+    def test_a_cell_may_name_what_an_entry_contains(self, tmp_path):
+        file = tmp_path / "mine.csv"
+        file.write_text('innovation,year,multiplier,less\na,2015,6,"b, c"\nb,2016,2,\nc,2017,1.5,\n')
+        assert account(str(file)).table(2020, n=0)["gain"].to_list() == pytest.approx([2.0, 2.0, 1.5])
 
     def test_an_unknown_account_lists_the_known(self):
         with pytest.raises(ValueError, match="there are gundlach2025, gundlach2025_consistent, ours_laptop"):
@@ -235,3 +297,6 @@ def test_the_command_gives_one_flat_document(capsys, monkeypatch):
                        "scale_dependent": 2697.11, "log_share_scale_dependent": 0.8933,
                        "growth_per_year": 2.2343}.items():  # fmt: skip
         assert found[key] == pytest.approx(value, rel=5e-4)
+    assert found["forecast"]["total"] == pytest.approx(found["total"])
+    assert found["forecast"]["low"] < found["forecast"]["held"] < found["total"] < found["forecast"]["high"]
+    assert all("decades_beyond" in row for row in found["against"])

@@ -80,6 +80,7 @@ def test_the_command_prints_the_table_and_draws_the_figure(tmp_path, capsys):
     assert "There is no design 'none'" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_each_method_of_intervals_is_simulated_and_drawn(tmp_path, capsys):
     figure = tmp_path / "methods.png"
     methods(["--studies", "2", "--resamples", "40", "--design", "isoFLOP", "--figure", str(figure)])

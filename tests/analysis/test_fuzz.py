@@ -112,7 +112,7 @@ def test_any_table_gives_a_refusal_or_an_honest_fit(name, data, huber):
         assert not law.diagnostics_["at_bound"]
 
 
-@pytest.mark.parametrize("name", laws)
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n == "bnsl" else n for n in laws])
 @examples(4)
 @given(data=st.data(), share=st.sampled_from([None, "rescaled", "first"]))
 def test_any_two_tables_as_arms_give_a_refusal_or_an_honest_fit(name, data, share):

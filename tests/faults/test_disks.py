@@ -191,6 +191,7 @@ def test_a_read_only_store_is_read_and_not_submitted_to(study_file, small_disk, 
     outcome("every table is read; a submit is refused by a sentence")
 
 
+@pytest.mark.slow
 @pytest.mark.fault(19, "a store that is deleted while runs train")
 def test_a_deleted_store_is_made_again(study_file, undisturbed, store, submitted, tmp_path, outcome):
     first = submitted(study_file(), store, *PROCESS)

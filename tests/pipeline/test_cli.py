@@ -253,6 +253,7 @@ def test_the_smoke_study_trains_on_real_text(cli, tmp_path):
     assert all(row["loss"] < 3.6 for row in rows)
 
 
+@pytest.mark.slow
 def test_the_store_benchmark_runs_and_gives_ratios(cli, monkeypatch):
     from algoprogress.pipeline import bench, bench_store
 
