@@ -34,8 +34,9 @@ stop() { kill "${started[@]}" 2>/dev/null || true; wait || true; }
 trap stop EXIT
 trap 'exit 143' TERM
 
-srun --nodes=1 --ntasks=1 --overlap -w "$head" ray start --head --block --port="$port" --node-ip-address="$address" \
-    --num-cpus="$cpus" --num-gpus="$gpus" --include-dashboard=false &
+# since Slurm 22.05 a step does not inherit --cpus-per-task from the batch script
+srun --nodes=1 --ntasks=1 --cpus-per-task="$cpus" --overlap -w "$head" ray start --head --block --port="$port" \
+    --node-ip-address="$address" --num-cpus="$cpus" --num-gpus="$gpus" --include-dashboard=false &
 started+=($!)
 for _ in $(seq 120); do
     (exec 3<>"/dev/tcp/$address/$port") 2>/dev/null && break
@@ -43,8 +44,8 @@ for _ in $(seq 120); do
     sleep 1
 done
 for node in "${nodes[@]:1}"; do
-    srun --nodes=1 --ntasks=1 --overlap -w "$node" ray start --block --address="$address:$port" --num-cpus="$cpus" \
-        --num-gpus="$gpus" &
+    srun --nodes=1 --ntasks=1 --cpus-per-task="$cpus" --overlap -w "$node" ray start --block \
+        --address="$address:$port" --num-cpus="$cpus" --num-gpus="$gpus" &
     started+=($!)
 done
 

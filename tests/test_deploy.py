@@ -211,6 +211,10 @@ class TestSlurm:
         for wanted in ("--nodes", "--ntasks-per-node=1", "--cpus-per-task", "--gpus-per-node", "--signal=B:TERM"):
             assert f"#SBATCH {wanted}" in text
 
+    def test_each_step_that_starts_ray_says_how_many_cores_it_has(self):
+        steps = [line for line in self.script.read_text().splitlines() if "srun " in line and "ray start" in line]
+        assert len(steps) == 2 and all('--cpus-per-task="$cpus"' in step for step in steps)
+
     @pytest.mark.parametrize(("words", "said"), [((), "usage: sbatch"), (("smoke",), "set it to a folder")])
     def test_says_what_is_missing(self, words, said):
         environment = {k: v for k, v in os.environ.items() if k != "ALGOPROGRESS_STORE"}

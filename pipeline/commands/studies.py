@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -187,6 +188,11 @@ def submit(
         if as_json:
             raise ValueError(
                 "a job tells in its log how the runs went: ask `algoprogress status --json` in place of --json"
+            )
+        if corpus is not None and Path(corpus).exists() and not Path(corpus).is_absolute():
+            raise ValueError(
+                f"--corpus {corpus} is a file of this machine, which a job at {address} does not take along: give its "
+                "absolute path if all nodes mount it, or the name of a corpus"
             )
         asked = {"--slots": slots, "--gpus-per-run": gpus_per_run or None,
                  "--accelerator-type": accelerator_type, "--max-hours": max_hours,

@@ -41,6 +41,7 @@ class Admission:
         self._silent: set[str] = set()  # asked, and late
         self._fit: set[str] = set()
         self._unfit: dict[str, float] = {}  # node id -> when that was found
+        self._written = -math.inf  # when what nodes have to read was last found removed, and written again
         self._begun = False  # the nodes that were there at first have been asked
         self._strict = True  # until then, and until one is fit, a node that is not ends the submit
 
@@ -122,10 +123,10 @@ class Admission:
                 raise
             return  # the store is out of reach for a moment: the same answer is looked at again
         except Unfit as error:
-            if not self._renewed():
-                self._refuse(node, str(error))
-            else:
+            if self._renewed(since=self._asked[node][1]):
                 self._send(node)
+            else:
+                self._refuse(node, str(error))
             return
         del self._asked[node]
         self._fit.add(node)
@@ -135,12 +136,14 @@ class Admission:
         self._silent.discard(node)
         self._unfit.pop(node, None)
 
-    def _renewed(self) -> bool:
-        """Whether the nodes could not see what they have to, because it was removed; it is there again."""
+    def _renewed(self, since: float) -> bool:
+        """Whether a node that looked then could not see what it has to, because it was removed; it is there again."""
         try:
-            return self.examination.renew()
+            if self.examination.renew():
+                self._written = time.monotonic()
         except StoreError:
             return False
+        return since <= self._written
 
     def refuse(self, node: str, why: str) -> None:
         """A worker on the node has held a run back.
@@ -149,7 +152,7 @@ class Admission:
             node: its id.
             why: what it found, as what is said of "the node ...".
         """
-        if node in self._names and not self._renewed():
+        if node in self._names and not self._renewed(since=time.monotonic() - PROMPT_SECONDS):
             self._refuse(node, f"the node {self._names[node]} {why}")
 
     def _refuse(self, node: str, why: str) -> None:

@@ -56,6 +56,16 @@ def test_options_that_a_job_does_not_have_are_refused(cli, tmp_path, words, said
     assert said in err
 
 
+def test_a_text_of_this_machine_is_not_asked_of_another(cli, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("mine.txt").write_text("words", encoding="utf-8")
+    code, _, err = cli(
+        "submit", "smoke", "--address", "http://127.0.0.1:1", "--store", tmp_path, "--corpus", "mine.txt"
+    )
+    assert code == 2
+    assert "--corpus mine.txt is a file of this machine" in err
+
+
 def refused(address: str, store: Path) -> float:
     """Seconds until a submit to what is no job server is refused, without those in which Python starts."""
     code = (
