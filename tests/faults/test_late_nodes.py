@@ -62,6 +62,11 @@ def cluster() -> Iterator[Emulated]:
         emulated.close()
 
 
+def before_the_path(folder) -> str:
+    """PYTHONPATH with a folder that comes first."""
+    return os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")]))
+
+
 @pytest.mark.fault(18, "a node with another version of torch, and a sound one, join half-way")
 def test_a_late_node_that_is_not_fit_gets_no_run_and_a_sound_one_does(
     study_file, undisturbed, store, emulated, other_torch, submitted, tmp_path, monkeypatch, outcome
@@ -73,7 +78,7 @@ def test_a_late_node_that_is_not_fit_gets_no_run_and_a_sound_one_does(
     cluster = emulated(nodes=1)
     submit = submitted(study_file(), store, "--address", cluster.address, **cluster.environment)
     until(seen.exists, "nothing trains")
-    refused = cluster.add_node(PYTHONPATH=f"{other_torch}{os.pathsep}{os.environ['PYTHONPATH']}")
+    refused = cluster.add_node(PYTHONPATH=before_the_path(other_torch))
     time.sleep(15)  # time enough for the runs that wait to be placed there
     sound = cluster.add_node()
     raylets = [str(raylet) for raylet in cluster.facts["raylets"]]
@@ -105,7 +110,7 @@ under = trained(6, seconds=1.0)
 print(json.dumps({"under": under, "said": said, "selector": executor._selector}))
 executor.close()
 """,
-        add=lambda: cluster.add_node(PYTHONPATH=f"{other_torch}{os.pathsep}{os.environ['PYTHONPATH']}"),
+        add=lambda: cluster.add_node(PYTHONPATH=before_the_path(other_torch)),
     )
     assert set(said["under"]) == {cluster.facts["raylets"][1]}
     assert said["selector"]["ray.io/node-id"].startswith("!in(")
