@@ -71,6 +71,7 @@ def test_a_disk_that_fills_up_stops_the_submit_and_tears_nothing(
     outcome(f"{said}, no torn file; with space the rest is trained")
 
 
+@pytest.mark.slow
 @pytest.mark.fault(12, "files may not grow (a limit on their size)")
 def test_a_file_that_may_not_be_written_whole_is_not_there(study_file, undisturbed, store, submitted, outcome):
     undisturbed()  # now the corpus is in the cache, whose files are larger
@@ -178,6 +179,7 @@ def test_files_of_other_versions_are_upgraded_or_refused_by_name(trained, undist
     outcome("the older is read as what it means today, the newer is named and left out, the types stay")
 
 
+@pytest.mark.slow
 @pytest.mark.fault(19, "a store that becomes read-only")
 def test_a_read_only_store_is_read_and_not_submitted_to(study_file, small_disk, submitted, outcome, undisturbed):
     store = Store(small_disk / "store")

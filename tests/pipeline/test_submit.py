@@ -263,6 +263,7 @@ def test_a_run_that_somebody_else_has_finished_is_not_trained_again(tiny_study, 
     assert work(Task(spec.run_id, spec.model_dump(mode="json"), store.url).plain())["status"] == "present"
 
 
+@pytest.mark.slow
 def test_runs_that_another_submit_trains_are_waited_for_and_start_no_clock_of_ours(tiny_study, tmp_path):
     store, study = Store(tmp_path), resolve(tiny_study)
     claims = {run_id: store.claim(run_id, {"driver": "another", "step": 1, "steps": 2}) for run_id in study.specs()}
