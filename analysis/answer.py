@@ -12,27 +12,27 @@ from algoprogress.analysis.tables import StudyTables
 def answer(tables: StudyTables) -> str:
     """Two sentences: the gain at the largest compute of the baseline and many others, and its dependence on compute."""
     fit = tables.fit
-    others = [a for a in fit.arms if a != fit.baseline]
-    if not others:
+    if fit.arms == [fit.baseline]:
         return f"Only {fit.baseline} has runs that can be used, so there is no gain to state yet."
-    front = fit.front[fit.front["arm"].isin(others) & fit.front["rung"].isin(fit.points(fit.baseline)["rung"])]
+    front = _compared(fit)
     if front.empty:
         return f"No other arm was measured at a compute of {fit.baseline}."
-    top = well_measured(front)[-1]
+    top = well_measured(fit)[-1]
     at_top = front[front["rung"] == top]
     best = at_top.loc[at_top["loss"].idxmin()]
     arm, level = str(best["arm"]), tables.gains.attrs["resamples"].level
     return f"{_gain(fit, arm, top, level)} {_scale(tables, arm)}"
 
 
-def well_measured(front: pd.DataFrame) -> list[float]:
-    """The computes (FLOP, ascending) at which there are half as many arms or more as at any: what speaks for a study.
-
-    Args:
-        front: [arm, rung], a row for each arm and rung, of other arms than the baseline.
-    """
-    arms = front.groupby("rung")["arm"].nunique()
+def well_measured(fit: JointFit) -> list[float]:
+    """Computes (FLOP, ascending) of the baseline at which there are half as many other arms or more as at any."""
+    arms = _compared(fit).groupby("rung")["arm"].nunique()
     return [float(rung) for rung in arms.index[arms >= arms.max() / 2]]
+
+
+def _compared(fit: JointFit) -> pd.DataFrame:
+    """The frontier of the other arms at the computes of the baseline."""
+    return fit.front[(fit.front["arm"] != fit.baseline) & fit.front["rung"].isin(fit.points(fit.baseline)["rung"])]
 
 
 def _gain(fit: JointFit, arm: str, compute: float, level: float) -> str:

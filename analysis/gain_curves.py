@@ -11,10 +11,8 @@ import numpy as np
 
 Reference = Literal["new", "old"]
 LOG_C_MAX = 200.0  # ln FLOP, 1e87: a law that does not reach a loss by then never does
-MOST_STEPS, ROUNDING = (
-    100,
-    4e-16,
-)  # of Newton's method: it doubles its digits, so ten are many; two units in the last place
+MOST_STEPS = 100  # of Newton's method, which doubles its digits with each: ten are many
+ROUNDING = 4e-16  # relative: two units in the last place of a double
 
 
 class Gain(Protocol):

@@ -13,6 +13,7 @@ from algoprogress.analysis.bands import gain_bands, law_curves
 from algoprogress.analysis.runs import usable_runs
 from algoprogress.analysis.study_fit import StudyFit
 from algoprogress.analysis.tables import TITLES, StudyTables, study_tables, write
+from algoprogress.analysis.templates import template
 
 # Facts of the runs that say where they come from, with the words to print; each is a column of `Store.runs()`.
 PROVENANCE = {
@@ -55,21 +56,12 @@ def write_report(
     Returns:
         The path of the page.
     """
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
     out = Path(out_dir)
     tables = tables or study_tables(dict(study), runs, level=level, n_resamples=n_resamples, seed=seed)
     write(tables, out)
     figures = {name: svg for name, (_, svg) in make_figures(tables, runs, curves, out, level).items()}
-    environment = Environment(
-        loader=PackageLoader("algoprogress.analysis", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     shown = tables.shown()
-    page = environment.get_template("report.html.j2").render(
+    page = template("algoprogress.analysis", "report").render(
         study=tables.study,
         answer=answer(tables),
         tables={name: _columns_and_rows(table) for name, table in shown.items()},

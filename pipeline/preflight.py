@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from algoprogress.pipeline import memory
-from algoprogress.pipeline.examination import Examination
 from algoprogress.pipeline.executors import Unfit
 from algoprogress.results import Store
 
 if TYPE_CHECKING:
     from algoprogress.ablations.spec import RunSpec
+    from algoprogress.pipeline.examination import Examination
     from algoprogress.pipeline.executors import Executor
 
 RUN_BYTES = 64 * 1024  # a run's file is about 12 kB, and with its claim and study entry well below this
@@ -58,28 +58,17 @@ def free_bytes(store: Store) -> int | None:
         return None
 
 
-def check_nodes(
-    executor: Executor,
-    store: Store,
-    driver: str,
-    specs: Iterable[RunSpec] = (),
-    share: float = 0.0,
-    say: Callable[[str], None] = lambda line: None,
-) -> None:
+def check_nodes(executor: Executor, examination: Examination) -> None:
     """Whether the nodes that are there can do the work; those that come later are examined when they do.
 
     Args:
         executor: where the nodes are.
-        store: what they must share.
-        driver: the submit's name, under which what is written for this is swept away.
-        specs: what is to be trained.
-        share: of a GPU for each run.
-        say: told what should be doubted, and which nodes are left out.
+        examination: what is asked of them, or of this machine where there are none.
 
     Raises:
         Unfit: a node cannot.
     """
-    examination = Examination(store, driver, specs, share, say)
-    if not executor.examine(examination) and 0 < share < 1:
-        for doubt in memory.check_share(examination.specs, share, {"this machine": memory.gpu_bytes()}):
-            say(doubt)
+    if not executor.examine(examination) and 0 < examination.share < 1:
+        here = {"this machine": memory.gpu_bytes()}
+        for doubt in memory.check_share(examination.specs, examination.share, here):
+            examination.say(doubt)

@@ -21,6 +21,7 @@ from algoprogress.ablations.study import Study
 from algoprogress.pipeline import preflight, provenance
 from algoprogress.pipeline.attempts import Attempts
 from algoprogress.pipeline.ensembles.executor import bundled
+from algoprogress.pipeline.examination import Examination
 from algoprogress.pipeline.executors import Executor
 from algoprogress.pipeline.executors.scaling import Patience
 from algoprogress.pipeline.options import Cancelled, Options, Summary, Then
@@ -195,7 +196,8 @@ class _Loop:
             self.announce()  # or what is written for the nodes would be swept away
             self.place = self.make_executor()
             specs, share = [self.specs[run_id] for run_id in self.todo], self.options.gpus_per_run
-            preflight.check_nodes(self.place, self.store, self.driver, specs, share, self.progress.say)
+            examination = Examination(self.store, self.driver, specs, share, self.progress.say)
+            preflight.check_nodes(self.place, examination)
         return self.place
 
     def full(self) -> bool:

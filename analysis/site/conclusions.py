@@ -113,13 +113,7 @@ class Conclusion:
     @property
     def span(self) -> float:
         """Decades of compute in which gains of many arms were measured; -1 where there is no gain."""
-        if self.tables is None or len(self.tables.fit.arms) < 2:
-            return -1.0
-        fit = self.tables.fit
-        others = fit.front[
-            (fit.front["arm"] != fit.baseline) & fit.front["rung"].isin(fit.points(fit.baseline)["rung"])
-        ]
-        rungs = well_measured(others) if len(others) else []
+        rungs = [] if self.tables is None else well_measured(self.tables.fit)
         return float(np.log10(rungs[-1] / rungs[0])) if rungs else -1.0
 
 

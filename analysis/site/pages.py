@@ -1,21 +1,17 @@
 """The folder that pages are written to, each from its template, with the style and scripts that all share."""
 
-import json
 from datetime import UTC, datetime
-from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from algoprogress.analysis.site.tables import download
+from algoprogress.analysis.templates import template
 from algoprogress.results import Store
 
-if TYPE_CHECKING:
-    from jinja2 import Environment, Template
-
+PACKAGE = "algoprogress.analysis.site"
 ASSETS = ("site.css", "site.js")
 
 
@@ -26,12 +22,12 @@ class Site:
         self.out = out
         self.made = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
 
-    def page(self, template: str, address: str, **content: Any) -> Path:
+    def page(self, kind: str, address: str, **content: Any) -> Path:
         """Write one page; `root` in it leads back to the front page's folder."""
         path = self.out / address
         path.parent.mkdir(parents=True, exist_ok=True)
         root = "../" * address.count("/")
-        html = _template(f"{template}.html.j2").render(root=root, here=address, made=self.made, **content)
+        html = template(PACKAGE, kind).render(root=root, here=address, made=self.made, **content)
         path.write_text(html, encoding="utf-8")
         return path
 
@@ -50,40 +46,5 @@ class Site:
         folder = self.out / "assets"
         folder.mkdir(parents=True, exist_ok=True)
         for name in ASSETS:
-            (folder / name).write_bytes((files("algoprogress.analysis.site") / name).read_bytes())
+            (folder / name).write_bytes((files(PACKAGE) / name).read_bytes())
         (folder / "plotly.min.js").write_bytes((files("plotly") / "package_data" / "plotly.min.js").read_bytes())
-
-
-@cache
-def _template(name: str) -> "Template":
-    return _environment().get_template(name)
-
-
-@cache
-def _environment() -> "Environment":
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    found = Environment(
-        loader=PackageLoader("algoprogress.analysis.site", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        auto_reload=False,
-    )
-    found.filters["script"] = _script
-    return found
-
-
-def _script(value: Any) -> Any:
-    """JSON that can stand in a script element, whatever text is in it."""
-    from markupsafe import Markup
-
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False, default=_plain)
-    return Markup(text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e"))
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, np.generic):
-        return value.item()
-    raise TypeError(f"{type(value).__name__} in a page's data")

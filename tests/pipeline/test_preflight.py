@@ -51,7 +51,7 @@ DRIVER = submits.new_driver()
 def test_a_node_that_cannot_do_the_work_is_named_and_nothing_is_left(tmp_path, answer, said):
     store = Store(tmp_path)
     with pytest.raises(Unfit, match=said):
-        check_nodes(Nodes(n=answer), store, DRIVER)
+        check_nodes(Nodes(n=answer), Examination(store, DRIVER))
     assert (
         len(store.folder.entries("submits")) <= 2
     )  # what the driver wrote, and what such a node is said to have written
@@ -62,7 +62,7 @@ def test_a_node_that_cannot_do_the_work_is_named_and_nothing_is_left(tmp_path, a
 def test_sound_nodes_are_let_pass_and_leave_nothing(tmp_path, s3_url):
     for url in (tmp_path, s3_url):
         store = Store(url)
-        check_nodes(Nodes(another={}), store, DRIVER)
+        check_nodes(Nodes(another={}), Examination(store, DRIVER))
         (what_nodes_read,) = (entry.name for entry in store.folder.entries("submits"))
         assert what_nodes_read.startswith(f"{DRIVER}.probe-")
         submits.leave(store.folder, DRIVER)
@@ -287,12 +287,12 @@ def test_runs_that_do_not_fit_their_share_of_a_gpu_are_refused_with_the_share_th
 def test_nodes_are_asked_for_the_memory_of_their_gpus_where_runs_share_one(tmp_path, make_spec, monkeypatch):
     store, spec = Store(tmp_path), make_spec()
     monkeypatch.setattr(memory, "gpu_bytes", lambda: 2**40)
-    check_nodes(Nodes(), store, DRIVER, [spec], 0.5, pytest.fail)
+    check_nodes(Nodes(), Examination(store, DRIVER, [spec], 0.5, pytest.fail))
     with pytest.raises(Unfit, match="a GPU of the node small is"):
-        check_nodes(Nodes(small={"gpu_bytes": 2**20}), store, DRIVER, [spec], 0.5)
-    check_nodes(Nodes(small={"gpu_bytes": 2**20}), store, DRIVER, [spec], 1.0, pytest.fail)
+        check_nodes(Nodes(small={"gpu_bytes": 2**20}), Examination(store, DRIVER, [spec], 0.5))
+    check_nodes(Nodes(small={"gpu_bytes": 2**20}), Examination(store, DRIVER, [spec], 1.0, pytest.fail))
     doubts = []
-    check_nodes(Nodes(mute={"gpu_bytes": None}), store, DRIVER, [spec], 0.5, doubts.append)
+    check_nodes(Nodes(mute={"gpu_bytes": None}), Examination(store, DRIVER, [spec], 0.5, doubts.append))
     assert ["the node mute does not tell the memory of its GPUs" in doubt for doubt in doubts] == [True]
 
 
