@@ -16,8 +16,10 @@ def warn_extrapolated(table: pd.DataFrame, stacklevel: int) -> None:
     outside = table[table["note"].str.contains("extrapolated:", regex=False)]
     if len(outside):
         arms = ", ".join(map(str, pd.unique(outside["arm"])))
+        n = len(outside)
+        told = f"{n} gains by law ({arms}) rest" if n > 1 else f"A gain by law ({arms}) rests"
         warnings.warn(
-            f"{len(outside)} gains by law ({arms}) rest on compute outside the measured range; their notes say which.",
+            f"{told} on compute outside the measured range; the notes say which.",
             Extrapolation,
             stacklevel=stacklevel + 1,
         )
